@@ -173,9 +173,10 @@ def list_claimed(connection: Any, queue: str) -> list[str]:
     return list(map(as_text, connection.lrange(keys.rq_intermediate(queue), 0, -1)))
 
 
-def list_expired_executions(connection: Any, queue: str, *, now_seconds: float) -> list[bytes]:
-    """Return the members of the registry of started jobs whose lease ended before `now_seconds` (since 1970)."""
-    found: list[bytes] = connection.zrangebyscore(keys.rq_started(queue), "-inf", now_seconds)
+def list_expired_executions(connection: Any, queue: str) -> list[bytes]:
+    """Return the members of the registry of started jobs whose lease has ended, by Redis's clock."""
+    seconds, _microseconds = connection.time()
+    found: list[bytes] = connection.zrangebyscore(keys.rq_started(queue), "-inf", seconds)
     return found
 
 

@@ -5,7 +5,6 @@ dropped, and the next run continues. What a dead worker's handler had finished c
 running are never discarded.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -67,7 +66,7 @@ class Purger:
         """
         self._require_idle()
         transitions = JobTransitions(self._queue, connection=self._connection)
-        for member in queue_jobs.list_expired_executions(self._connection, self._queue, now_seconds=time.time()):
+        for member in queue_jobs.list_expired_executions(self._connection, self._queue):
             execution = transitions.parse_execution(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
             finished = self._journals.read(execution.worker_name)

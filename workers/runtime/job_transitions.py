@@ -41,7 +41,7 @@ class JobTransitions:
         self._unreadable: set[tuple[str, str]] = set()
         fragments = ("allow_oom", "types", "requeue_coalesced")
         self._start = connection.register_script(
-            scripts.load("allow_oom", "run_commands", "requeue_coalesced", "start")
+            scripts.load("allow_oom", "clock", "run_commands", "requeue_coalesced", "start")
         )
         self._end = connection.register_script(scripts.load("allow_oom", "types", "run_commands", "end"))
         self._requeue = connection.register_script(scripts.load(*fragments, "requeue"))
@@ -50,18 +50,26 @@ class JobTransitions:
         )
         self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote_job", "promote"))
         self._promote_now = connection.register_script(scripts.load("types", "promote_job", "promote_now"))
-        self._renew = connection.register_script(scripts.load("allow_oom", "renew"))
+        self._renew = connection.register_script(scripts.load("allow_oom", "clock", "renew"))
         self._requeue_orphan = connection.register_script(scripts.load(*fragments, "requeue_orphan"))
 
-    def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
-        """Start a popped job by `commands` of RQ; return False if it is no longer popped and so must not run."""
+    def start(self, execution: Execution, commands: Iterable[Sequence[Any]], *, lease_seconds: int) -> bool:
+        """Start a popped job by `commands` of RQ; return False if it is no longer popped and so must not run.
+
+        Its lease ends by Redis's clock: those of the hosts need not agree.
+        """
+        registry = keys.rq_started(self._queue)
         key_names = [
             keys.rq_intermediate(self._queue),
-            keys.job(job_id),
+            keys.job(execution.job_id),
             keys.rq_queue(self._queue),
-            keys.coalesced(job_id),
+            keys.coalesced(execution.job_id),
+            registry,
         ]
-        return bool(self._start(keys=key_names, args=[job_id, *_with_lengths(commands)]))
+        # RQ's own entry in the registry has the time of this host.
+        others = [words for words in commands if words[:2] != ("ZADD", registry)]
+        arguments = [execution.job_id, execution.composite_key, lease_seconds, *_with_lengths(others)]
+        return bool(self._start(keys=key_names, args=arguments))
 
     def end(self, execution: Execution, commands: Iterable[Sequence[Any]]) -> bool:
         """End a run whose job is done, delete the job, and send `commands` of RQ about its worker.
@@ -187,7 +195,7 @@ class JobTransitions:
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                     keys.rq_worker(execution.worker_name),
                 ],
-                args=[execution.composite_key, execution.id, time.time(), lease_seconds, runs_seconds, int(stopping)],
+                args=[execution.composite_key, execution.id, lease_seconds, runs_seconds, int(stopping)],
             )
         )
 

@@ -22,7 +22,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution
 from rq.utils import as_text
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
-from shared import keys, queues
+from shared import keys, queue_jobs, queues
 from shared.background import Background
 from shared.primary import check_role
 from workers.runtime.isolation import run_for_each
@@ -123,7 +123,7 @@ class Maintenance:
         now = time.monotonic()
         if self._dead and now >= self._reap_at:
             self.attempt("maintenance_dead_workers", self._reap_dead_workers)
-        # Before anything expires: leases end by the wall clock, which may have been set, and these workers are alive.
+        # Before anything expires: leases end by Redis's clock, which may have been set, and these workers are alive.
         if now >= min(self._renew_at, self._expire_at):
             alive = set(workers)
             # A worker that had just popped a job when it was asked to stop may still start it.
@@ -220,7 +220,7 @@ class Maintenance:
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
             self._requeue(queue, execution, died=True)
 
-        run_for_each(self._connection.zrangebyscore(keys.rq_started(queue), "-inf", time.time()), requeue)
+        run_for_each(queue_jobs.list_expired_executions(self._connection, queue), requeue)
 
     def _clean_registry(self, queue: str) -> None:
         clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))

@@ -204,7 +204,7 @@ class QueueWorker(SimpleWorker):
             pipe.expire(execution.key, RUNS_SECONDS)
             commands = [words for words, _ in pipe.command_stack]
         self.executions[execution.id] = execution
-        if self._transitions.start(job.id, commands):
+        if self._transitions.start(execution, commands, lease_seconds=LEASE_SECONDS):
             if self.perform_job(job, queue, execution):
                 return  # the step that ended the run has said that this worker is idle
         else:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rq.executions
+import rq.registry
 from rq.executions import Execution
 
 from shared import connections, keys, queues
@@ -37,8 +39,8 @@ def started(harness: Harness, name: str) -> Execution:
     return runs[0]
 
 
-def end_lease(harness: Harness, run: Execution) -> None:
-    harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
+def end_lease(harness: Harness, run: Execution, *, now: float | None = None) -> None:
+    harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: (now or time.time()) - 2})
 
 
 def new_maintenance(harness: Harness, journals: JournalFolder | None = None) -> Maintenance:
@@ -76,6 +78,27 @@ def test_a_worker_whose_supervisor_died_has_its_lease_renewed_by_another_on_its_
         maintenance.tick([])
 
     assert len(harness.waiting_jobs(QUEUE)) == 1, "it does no more"
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_lease_is_as_long_on_hosts_whose_clocks_are_wrong(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    clock = time.time
+    accept_and_expand(harness, "1")
+
+    monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+    for module in (rq.executions, rq.registry):
+        monkeypatch.setattr(module, "current_timestamp", lambda: int(clock() + seconds))
+    run = started(harness, worker_name(QUEUE))
+    with closing(new_maintenance(harness)) as maintenance:
+        maintenance.tick([])
+    assert harness.waiting_jobs(QUEUE) == [], "neither a worker nor a supervisor with a wrong clock ends it"
+
+    end_lease(harness, run, now=clock())
+    with closing(new_maintenance(harness)) as maintenance:
+        maintenance.tick([])
+    assert len(harness.waiting_jobs(QUEUE)) == 1, "nor do they make it longer"
 
 
 def test_the_worker_of_an_ended_lease_is_known(harness: Harness) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from rq.executions import Execution
 
 from shared import keys, queues
 from tests.integration.harness import HandlerTotals, Harness, open_harness, record, reply, status, statuses
@@ -139,7 +140,9 @@ def returned(harness: Harness, job_id: str) -> None:
 
 def started(harness: Harness, job_id: str) -> None:
     moves = job_transitions.JobTransitions(queues.EXPAND, connection=harness.connection)
-    moves.start(job_id, [("HSET", keys.job(job_id), "status", "started"), ("ZADD", keys.rq_queue("expand"), 1, "x")])
+    run = Execution(id="run", job_id=job_id, connection=harness.connection)
+    commands = [("HSET", keys.job(job_id), "status", "started"), ("ZADD", keys.rq_queue("expand"), 1, "x")]
+    moves.start(run, commands, lease_seconds=45)
 
 
 @pytest.mark.parametrize("step", [returned, started])
