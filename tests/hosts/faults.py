@@ -13,6 +13,10 @@ Break: TypeAlias = Callable[[Stack, random.Random], AbstractContextManager[None]
 
 _DELAY_MS: Final = 100
 _LOSS_PERCENT: Final = 5
+# Another host takes over a job: what was in flight, or finished in the last quarter of a second, comes again.
+_TAKEOVER_SECONDS: Final = 1.0
+# Redis loses its last moment: the old primary takes writes until it has missed its replica for two seconds.
+_FAILOVER_SECONDS: Final = 5.0
 # Two hosts whose clocks differ by 30 s from the others'. Expiry compares the clocks of hosts of both kinds.
 CLOCKS: Final = {"web2": 30, "worker1": 30}
 
@@ -21,14 +25,14 @@ CLOCKS: Final = {"web2": 30, "worker1": 30}
 class Fault:
     """What is done, in the words of docs/guarantees.md; for how long; whether a host has a clock of its own.
 
-    `repeats` says which exception of docs/guarantees.md applies: "" if none does, so that nothing may be doubled;
-    "takeover" (another host takes over a job), "failover" (Redis loses its last moment).
+    `repeats_until`: an event may come again, by an exception of docs/guarantees.md, if it had come before that many
+    seconds after the fault began; None if none applies, so that nothing may be doubled.
     """
 
     name: str
     seconds: float
     begin: Break
-    repeats: str = ""
+    repeats_until: float | None = None
     own_clocks: tuple[str, ...] = ()
 
 
@@ -108,26 +112,28 @@ _REPLICA: Final = lambda stack, _chance: stack.replica()  # noqa: E731
 
 FAULTS: Final = (
     *(
-        Fault(f"{what} cut off for {seconds} s", seconds, _cut_off(choose), repeats)
-        for what, choose, repeats in (
-            ("a web host", _one_of(WEB), ""),
-            ("a worker host", _one_of(WORKERS), "takeover"),
-            ("the primary", _PRIMARY, "failover"),
-            ("the replica", _REPLICA, "failover"),
+        Fault(f"{what} cut off for {seconds} s", seconds, _cut_off(choose), repeats_until)
+        for what, choose, repeats_until in (
+            ("a web host", _one_of(WEB), None),
+            ("a worker host", _one_of(WORKERS), _TAKEOVER_SECONDS),
+            ("the primary", _PRIMARY, _FAILOVER_SECONDS),
+            ("the replica", _REPLICA, None),
         )
         for seconds in (5, 30, 90)
     ),
     Fault("HAProxy or a Sentinel cut off for 30 s", 30, _cut_off(_one_of((PROXY, *SENTINELS)))),
-    Fault("the primary cut from its replica and Sentinels only, 30 s", 30, _cut_primary_from_its_own, "failover"),
+    Fault(
+        "the primary cut from its replica and Sentinels only, 30 s", 30, _cut_primary_from_its_own, _FAILOVER_SECONDS
+    ),
     Fault("a web host cut from Redis only, 30 s", 30, _cut_web_from_redis),
     Fault("what a web host sends to Redis is lost, 30 s", 30, _drop_what_goes(WEB, REDIS)),
     Fault("what Redis sends to a web host is lost, 30 s", 30, _drop_replies(WEB)),
-    Fault("what Redis sends to a worker host is lost, 30 s", 30, _drop_replies(WORKERS), "takeover"),
+    Fault("what Redis sends to a worker host is lost, 30 s", 30, _drop_replies(WORKERS), _TAKEOVER_SECONDS),
     Fault("100 ms and 5 % loss at a web host, 30 s", 30, _slow(_one_of(WEB))),
-    Fault("100 ms and 5 % loss at a worker host, 30 s", 30, _slow(_one_of(WORKERS)), "takeover"),
-    Fault("100 ms and 5 % loss at the primary, 30 s", 30, _slow(_PRIMARY), "failover"),
-    Fault("a worker host frozen for 60 s", 60, _freeze_worker, "takeover"),
-    Fault("clocks of a web and a worker host 30 s ahead, 60 s", 60, _set_clocks, "", tuple(CLOCKS)),
+    Fault("100 ms and 5 % loss at a worker host, 30 s", 30, _slow(_one_of(WORKERS))),
+    Fault("100 ms and 5 % loss at the primary, 30 s", 30, _slow(_PRIMARY)),
+    Fault("a worker host frozen for 60 s", 60, _freeze_worker, _TAKEOVER_SECONDS),
+    Fault("clocks of a web and a worker host 30 s ahead, 60 s", 60, _set_clocks, own_clocks=tuple(CLOCKS)),
 )
 # That of `make test`.
 SHORTEST: Final = FAULTS[0]

@@ -12,7 +12,7 @@ FILE: Final = Path(__file__).with_name("results.jsonl")
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one round. Callbacks: accepted, discarded by the gateway. The others are events.
 
-    `doubled_at`: when an event that came again had come before, in seconds since the fault began: first and last.
+    `doubled_between`: when the events that came again had come before, in seconds since the fault began.
     """
 
     fault: str
@@ -24,7 +24,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     doubled: int
     balances: bool
     seconds_to_recover: float
-    doubled_at: tuple[float, ...]
+    doubled_between: tuple[float, float] | None
 
 
 def line(found: Round) -> str:

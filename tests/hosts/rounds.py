@@ -46,7 +46,7 @@ def run(stack: Stack, fault: Fault, *, seed: int, rate: float, folder: Path) -> 
         entry for entry in entries if entry.acknowledged_at and entry.acknowledged_at.timestamp() <= ended_wall
     )
     recovered = max([recovered, *(min(calls[event_id]) for event_id in waiting if event_id in calls)])
-    again = [at for event_id in expected for at in sorted(calls.get(event_id, []))[:-1]]
+    again = [at - began for event_id in expected for at in sorted(calls.get(event_id, []))[:-1]]
     return Round(
         fault=fault.name,
         seed=seed,
@@ -57,7 +57,7 @@ def run(stack: Stack, fault: Fault, *, seed: int, rate: float, folder: Path) -> 
         doubled=len(again),
         balances=sums.balances,
         seconds_to_recover=round(recovered - ended, 1),
-        doubled_at=tuple(round(at - began, 2) for at in sorted(again)),
+        doubled_between=(round(min(again), 2), round(max(again), 2)) if again else None,
     )
 
 

@@ -157,14 +157,14 @@ class Stack:
         first = self.hosts[REDIS[0]].address
         for name in REDIS:
             primary = ["--replicaof", first, str(_REDIS_PORT)] if name != REDIS[0] else []
-            # What deploy/redis/redis.conf says is to be set where there are replicas.
-            with_replicas = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "10"]
-            # Its own copy: after a failover a Sentinel has it rewritten.
-            shutil.copy(REPOSITORY / "deploy" / "redis" / "redis.conf", self.hosts[name].folder)
+            # That of deploy/ as it is with replicas; a copy, as after a failover a Sentinel has it rewritten.
+            text = (REPOSITORY / "deploy" / "redis" / "redis.conf").read_text(encoding="utf-8")
+            config = self.hosts[name].folder / "redis.conf"
+            config.write_text(text.replace("# min-replicas-", "min-replicas-"), encoding="utf-8")
             self.hosts[name].run(
-                *("redis", server, str(self.hosts[name].folder / "redis.conf"), "--port", str(_REDIS_PORT)),
+                *("redis", server, str(config), "--port", str(_REDIS_PORT)),
                 *("--bind", "0.0.0.0", "--protected-mode", "no", "--dir", str(self.hosts[name].folder)),
-                *("--repl-diskless-sync-delay", "0", *with_replicas, *primary),
+                *("--repl-diskless-sync-delay", "0", *primary),
             )
         # A Sentinel that starts later hears of the replica at once, an earlier one within ten seconds.
         self.until(self._has_replica, "a primary with its replica")
