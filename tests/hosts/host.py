@@ -13,6 +13,7 @@ from tests import forkserver
 from tests.acceptance.processes import CALLBACKS
 from tests.environment import stripped_environment
 from tests.forkserver import ForkedProcess
+from tests.hosts.clock import Clock
 from tests.hosts.namespaces import Namespace
 
 Process: TypeAlias = "subprocess.Popen[bytes] | ForkedProcess"
@@ -26,12 +27,10 @@ for path in {paths}:
 from callbacks.cli.main import main
 main(prog_name="callbacks")
 """
-# Where Debian's package libfaketime has it, for programs with threads.
-FAKETIME: Final = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 class Host:
-    """A host with `own_clock` has one that can be set."""
+    """`restarts` counts the processes of the service that ended by themselves. `own_clock`: it has one to be set."""
 
     def __init__(self, namespace: Namespace, address: str, folder: Path, *, own_clock: bool = False) -> None:
         self.name = namespace.name
@@ -39,12 +38,10 @@ class Host:
         self.folder = folder / namespace.name
         self.folder.mkdir()
         self._namespace = namespace
-        self._clock = self.folder / "clock" if own_clock else None
-        if own_clock:
-            assert FAKETIME.exists(), f"there is no {FAKETIME}: apt-get install libfaketime"
-            self.set_clock(0)
+        self.clock = Clock(self.folder / "clock") if own_clock else None
         self._started: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
         self._running: dict[str, Process] = {}
+        self.restarts = 0
 
     def run(self, name: str, *command: str) -> None:
         """Start a program that is not the service's; its output is `NAME.log` in the host's folder."""
@@ -53,7 +50,7 @@ class Host:
     def run_service(self, name: str, *arguments: str, **environment: str) -> None:
         """Start `callbacks …`; `revive` starts it again if it has ended."""
         self._started[name] = (arguments, environment)
-        if self._clock is not None:
+        if self.clock is not None:
             self._start(name, tied_to_parent([CALLBACKS, *arguments]), environment)
             return
         self._running[name] = forkserver.shared().start(
@@ -76,14 +73,8 @@ class Host:
         """Start what has ended of the service, as a platform would."""
         for name, (arguments, environment) in list(self._started.items()):
             if self._running[name].poll() is not None:
+                self.restarts += 1
                 self.run_service(name, *arguments, **environment)
-
-    def set_clock(self, offset_seconds: int) -> None:
-        """Have the clock of this host differ from the others' by this much, within a second."""
-        assert self._clock is not None
-        new = self._clock.with_suffix(".new")
-        new.write_text(f"{offset_seconds:+d}\n", encoding="ascii")
-        new.rename(self._clock)
 
     def freeze(self) -> None:
         """Stop all processes here: connections stay open, and nobody answers."""
@@ -105,27 +96,17 @@ class Host:
                 process.wait()
 
     def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        clock = self.clock.environment if self.clock is not None else {}
         with self._namespace.entered(), self.log_file(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**stripped_environment(), **self._clock_environment(), "PYTHONUNBUFFERED": "1", **environment},
+                env={**stripped_environment(), **clock, "PYTHONUNBUFFERED": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    def _clock_environment(self) -> dict[str, str]:
-        if self._clock is None:
-            return {}
-        return {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-            "FAKETIME_CACHE_DURATION": "1",
-            # The clock that counts seconds is the same on all hosts, so that tests can compare its times.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
 
 
 def _signal(pids: Iterable[int], signum: int) -> None:

@@ -10,8 +10,8 @@ from callbacks import ReplyEvent, ReportEvent, handler
 from tests.integration.recorders import append_lines, read_lines
 
 _FILE: Final = "recorder.txt"
-# As long as one insert into a database, so that hosts are cut off amid calls too.
-_CALL_SECONDS: Final = 0.002
+# Half of the time of a host's one process, so that hosts are cut off amid calls too.
+_CALL_SECONDS: Final = 0.01
 
 
 @handler(ReportEvent, ReplyEvent)

@@ -12,6 +12,7 @@ FILE: Final = Path(__file__).with_name("results.jsonl")
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one round. Callbacks: accepted, discarded by the gateway. The others are events.
 
+    `restarts`: processes of the service that ended by themselves and were started again.
     `doubled_between`: when the events that came again had come before, in seconds since the fault began.
     """
 
@@ -24,6 +25,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     doubled: int
     balances: bool
     seconds_to_recover: float
+    restarts: int
     doubled_between: tuple[float, float] | None
 
 

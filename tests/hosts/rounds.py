@@ -11,7 +11,7 @@ from shared import events
 from tests.hosts import recorder
 from tests.hosts.faults import Fault
 from tests.hosts.results import Round
-from tests.hosts.stack import SOURCE, WORKERS, Stack
+from tests.hosts.stack import SOURCE, WEB, WORKERS, Stack
 
 # The load begins before the fault, by a random time, and ends after it.
 _BEFORE_SECONDS: Final = (1.0, 5.0)
@@ -24,6 +24,7 @@ def run(stack: Stack, fault: Fault, *, seed: int, rate: float, folder: Path) -> 
     chance = random.Random(seed)
     before_seconds = chance.uniform(*_BEFORE_SECONDS)
     stack.until(stack.could_fail_over, "hosts as they were at the start")
+    restarts = sum(stack.hosts[name].restarts for name in (*WEB, *WORKERS))
     file = folder / f"ledger-{seed}.jsonl"
     seconds = before_seconds + fault.seconds + _AFTER_SECONDS
     gateway = stack.send(seconds=seconds, rate=rate, seed=seed, ledger=file)
@@ -56,6 +57,7 @@ def run(stack: Stack, fault: Fault, *, seed: int, rate: float, folder: Path) -> 
         lost=len(expected - calls.keys()),
         doubled=len(again),
         balances=sums.balances,
+        restarts=sum(stack.hosts[name].restarts for name in (*WEB, *WORKERS)) - restarts,
         seconds_to_recover=round(recovered - ended, 1),
         doubled_between=(round(min(again), 2), round(max(again), 2)) if again else None,
     )

@@ -1,7 +1,7 @@
 """Hosts that are cut off, frozen, slow, or wrong about the time: nothing accepted is lost, and the sum comes out.
 
 `make hosts` runs all faults, three rounds each (HOSTS_ROUNDS, HOSTS_SEED); without HOSTS_ROUNDS it is one short fault.
-Linux, root, iproute2, nftables, HAProxy and for the clocks libfaketime are needed: elsewhere it is skipped.
+Linux, root, iproute2, nftables, HAProxy and for the clocks a C compiler are needed: elsewhere it is skipped.
 """
 
 import os
@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests import redis_server
-from tests.hosts import results, rounds
+from tests.hosts import clock, results, rounds
 from tests.hosts.faults import FAULTS, SHORTEST, Fault
-from tests.hosts.host import FAKETIME
 from tests.hosts.namespaces import Namespace
 from tests.hosts.stack import Stack
 
@@ -32,8 +31,8 @@ def _able() -> None:
     """Skip the test where there can be no hosts; in CI (CI=true) that is a failure."""
     redis_server.require()
     missing = [name for name in ("ip", "nft", "haproxy") if shutil.which(name) is None]
-    if ROUNDS and not FAKETIME.exists():
-        missing.append("libfaketime")
+    if ROUNDS and not clock.is_possible():
+        missing.append("cc")
     try:
         with Namespace("probe"):
             pass
