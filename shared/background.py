@@ -28,8 +28,12 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         create_task, Thread: what this module starts
     shared.tracer
         Thread: the last export of spans: `shared.uncaught`
+    callbacks.cli.notify
+        executor: a test message to each target: raised in the command
     callbacks.ops.app
-        to_thread: the end of the actions: awaited
+        to_thread: the end of the actions and of the notices: awaited
+    callbacks.ops.notices.service
+        thread: the notices, and one for each target: continue with their next round
     callbacks.ops.access.revoked_sessions
         to_thread: a command to Redis: raised in its request
     callbacks.ops.pages.live_feed

@@ -23,6 +23,8 @@
     cb:paused:<handler>            hash    deliver   PAUSE_KEPT_SECONDS after its end; workers/runtime/pause.py
     cb:subscriptions               hash    expand    none: since when each handler gets events; expand/subscriptions.py
     cb:filters                     hash    expand    none: the filters of each entry; workers/expand/known_handlers.py
+    cb:notices                     string  ops       none: what notices said and have to say; ops/notices/store.py
+    cb:notices:sender              string  ops       30 s after the last renewal: the process that sends notices
     cb:revoked-session:<session>   string  ops       as long as the session would have lasted, at most 12 hours
     cb:deliveries                  hash    deliver   none: the newest string of each ring of the delivery log
     cb:deliveries:<ring>:<number>  string  deliver   31 days, less if the log is full: what became of each attempt, as
@@ -71,6 +73,8 @@ QUARANTINE: Final = "cb:quarantine"
 SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"
 ACTIONS: Final = "cb:actions"
+NOTICES: Final = "cb:notices"
+NOTICES_SENDER: Final = "cb:notices:sender"
 METRICS: Final = "cb:metrics"
 METRICS_PROCESSES: Final = "cb:metrics:processes"
 RECENT_RATE: Final = "cb:recent-rate"

@@ -21,9 +21,9 @@ from shared.errors import ConfigurationError
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
-# `history`: what reads the database of the handler `sql`. `cells`: the commands that read every cell. `command`: the
-# other commands; `check` reads everything.
-Process: TypeAlias = Literal["web", "expand", "deliver", "ops", "command", "cells", "history"]
+# `history`: what reads the database of the handler `sql`. `cells`: the commands that read every cell. `notify`: the one
+# that tries the targets of notices. `command`: the other commands; `check` reads everything.
+Process: TypeAlias = Literal["web", "expand", "deliver", "ops", "command", "cells", "history", "notify"]
 
 # NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
 _MIN_PASSWORD: Final = 12
@@ -49,7 +49,7 @@ def _option(
 ) -> Any:
     shown = default if shown_default is None else shown_default
     # A field that may hold a password is not in the repr.
-    secret = any(word in variable for word in ("TOKEN", "URL", "SECRET", "PASSWORD"))
+    secret = variable == "CALLBACKS_NOTIFY" or any(word in variable for word in ("TOKEN", "URL", "SECRET", "PASSWORD"))
     metadata = {"variable": variable, "default": default, "parse": parse, "help": text, "shown_default": shown}
     return dataclasses.field(metadata=metadata, repr=not secret)
 
@@ -158,6 +158,18 @@ def _names(value: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("names no handler, so no event would be delivered; name at least one")
     return names
+
+
+def _targets(value: str) -> tuple[str, ...]:
+    # Apprise's URLs may hold commas; one that separates two is followed by a scheme.
+    found = tuple(filter(None, re.split(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9+.-]*://)", value)))
+    for position, url in enumerate(found, start=1):
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
+            raise ValueError(
+                f"target {position} must be a URL such as mailto://… or slack://…; separate several with spaces or "
+                "commas, and write a space or comma in a URL as %20 or %2C"
+            )
+    return found
 
 
 def _password(value: str) -> str:
@@ -343,6 +355,34 @@ class Settings:
         shown_default="none",
     )
     ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "port of the operators' page")
+    # Whether Apprise knows a URL is checked where it is imported: callbacks.ops.notices.targets.
+    notify: tuple[str, ...] = _option(
+        "CALLBACKS_NOTIFY",
+        "",
+        _targets,
+        "where `callbacks ops` sends notices: URLs of Apprise (mail, Slack, Teams, Telegram and others), or "
+        "`webhook+https://…` for signed POSTs; several are separated by spaces or commas",
+        shown_default="none",
+    )
+    notify_secret: str = _option(
+        "CALLBACKS_NOTIFY_SECRET",
+        "",
+        _text,
+        "secret that signs the notices to `webhook+https://…`: `whsec_…`, several for rotation",
+        shown_default="none; required by such a URL",
+    )
+    notify_after_seconds: float = _option(
+        "CALLBACKS_NOTIFY_AFTER_SECONDS",
+        "30",
+        _seconds,
+        "seconds that a condition must last before a notice says so; it is over after twice that time without it",
+    )
+    notify_silence_seconds: int = _option(
+        "CALLBACKS_NOTIFY_SILENCE_SECONDS",
+        "0",
+        _integer(0, 366 * 86400),
+        "seconds without any callback that are an alert, on the page and as a notice; 0: never",
+    )
     log_level: str = _option(
         "CALLBACKS_LOG_LEVEL",
         "INFO",
@@ -371,7 +411,15 @@ class SettingRow:
 
 # The secrets that may be in a file instead, as containers and systemd provide them.
 FROM_FILE: Final = frozenset(
-    ("REDIS_URL", "CALLBACKS_CELLS", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD")
+    (
+        "REDIS_URL",
+        "CALLBACKS_CELLS",
+        "CALLBACKS_TOKENS",
+        "DATABASE_URL",
+        "CALLBACKS_OPS_PASSWORD",
+        "CALLBACKS_NOTIFY",
+        "CALLBACKS_NOTIFY_SECRET",
+    )
 )
 # An empty value of these has a meaning; of all others it is the same as none.
 _MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
@@ -392,6 +440,7 @@ _WEB: Final[frozenset[Process]] = frozenset(("web",))
 _WORKERS: Final[frozenset[Process]] = frozenset(("expand", "deliver"))
 _COMMAND: Final[frozenset[Process]] = frozenset(("command",))
 _OPS: Final[frozenset[Process]] = frozenset(("ops",))
+_NOTIFY: Final[frozenset[Process]] = frozenset(("ops", "notify"))
 _CELLS: Final[frozenset[Process]] = frozenset(("cells",))
 # Which processes read a setting that not all of them read: a wrong one stops no other. What the pages of `ops` read of
 # the handlers is not worth their start. Handlers read their own settings themselves.
@@ -415,6 +464,10 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_DELIVERY_LOG_BYTES": frozenset(("deliver",)),
     "CALLBACKS_OPS_PASSWORD": _OPS,
     "CALLBACKS_OPS_PORT": _OPS,
+    "CALLBACKS_NOTIFY": _NOTIFY,
+    "CALLBACKS_NOTIFY_SECRET": _NOTIFY,
+    "CALLBACKS_NOTIFY_AFTER_SECONDS": _OPS,
+    "CALLBACKS_NOTIFY_SILENCE_SECONDS": _OPS | _COMMAND | _CELLS,
     "DATABASE_URL": frozenset(("history",)),
     "CALLBACKS_LOG_NUMBERS": frozenset(),
 }

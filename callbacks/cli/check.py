@@ -22,6 +22,7 @@ from msgspec import Struct
 from callbacks.cli import body_options, body_report, ops_address, ports
 from callbacks.cli.command import Command
 from callbacks.cli.quiet_log import quiet_log
+from callbacks.ops.notices.targets import read_targets
 from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
 from shared.counted import counted
 from shared.errors import ConfigurationError
@@ -100,6 +101,7 @@ def _find_problems() -> Iterator[CheckResult]:
     yield from _redis(loaded)
     yield from _spool(loaded)
     yield from _run_dir(loaded)
+    yield from _notices(loaded)
     yield from find_handlers_problems(loaded)
 
 
@@ -274,6 +276,18 @@ def _run_dir(loaded: settings.Settings) -> Iterator[CheckResult]:
             f"CALLBACKS_RUN_DIR: {problem}",
             "Make it writable for the workers, or set another; until then a killed worker's last events come twice.",
         )
+
+
+def _notices(loaded: settings.Settings) -> Iterator[CheckResult]:
+    try:
+        targets = read_targets(loaded)
+    except ConfigurationError as exc:
+        for problem in exc.problems:
+            yield CheckResult("wrong", problem, "Correct it; until then `callbacks ops` does not start.")
+        return
+    if targets:
+        names = ", ".join(target.name for target in targets)
+        yield CheckResult("ok", f"notices go to {names}; `callbacks notify --test` tries them")
 
 
 def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:

@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "web": ("callbacks.cli.web:web", "Run the web process, which receives callbacks."),
     "worker": ("callbacks.cli.worker:worker", "Run worker processes: expand callbacks, deliver events."),
     "ops": ("callbacks.cli.ops:ops", "Run the operators' page."),
+    "notify": ("callbacks.cli.notify:notify", "List the targets of notices, or send each a test message."),
     "audit": ("callbacks.cli.audit:audit", "Check that everything received is in exactly one place."),
     "top": ("callbacks.cli.top:top", "Show the service's current status in the terminal."),
     "tail": ("callbacks.cli.tail:tail", "Show new events as they arrive, with filters."),

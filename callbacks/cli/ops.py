@@ -28,13 +28,13 @@ def ops(host: str | None, port: int | None) -> None:
     unknown_settings.log_warnings()
     loaded = settings.load(process="ops", needs=("REDIS_URL",))
     host = loaded.ops_host if host is None else host
+    app = create_app(loaded)
     try:
         listening = ops_address.bind(host, loaded.ops_port if port is None else port, password=loaded.ops_password)
         listening.listen(ports.BACKLOG)
     except ports.NoPort as exc:
         raise click.UsageError(str(exc)) from exc
     click.echo(f"the operators' page: {ports.format_url(listening)}/")
-    app = create_app(loaded)
     server = _Server(
         uvicorn.Config(
             app,

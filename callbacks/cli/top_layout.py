@@ -153,6 +153,8 @@ def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     web = f"{now.web_processes:,} web, {counted(now.workers, 'worker')}"
     spools = f"; spools: {states}, {counted(held, 'callback')}" if now.spools else "; no web process reports its state"
     yield f"processes     {web}{spools}", _BAD if bad or not now.spools else ""
+    if now.is_silent:
+        yield f"received      nothing for {quantities.format_duration(now.silent_seconds)}", _BAD
     yield from _refused(now)
     if now.unknown_statuses:
         statuses = ", ".join(f"{short(status)} {number:,}" for status, number in now.unknown_statuses)

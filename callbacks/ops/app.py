@@ -26,6 +26,8 @@ from callbacks.ops.access.sessions import SessionSigner, request_session
 from callbacks.ops.access_middleware import AccessMiddleware
 from callbacks.ops.html import assets
 from callbacks.ops.html.renderer import render_notice, render_page
+from callbacks.ops.notices.service import NoticeService
+from callbacks.ops.notices.targets import read_targets
 from callbacks.ops.pages import actions, dead_letters, handlers, live, messages, now, quarantine, retries
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.event_streams import EventStreams
@@ -44,7 +46,7 @@ from shared.settings import Settings
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Return the application for the Redis in `settings`."""
+    """Return the application for the Redis in `settings`. Raises ConfigurationError if a target of notices is wrong."""
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     sessions, revoked = SessionSigner(settings.ops_password), RevokedSessions(client)
     access: dict[str, Any] = {
@@ -58,6 +60,8 @@ def create_app(settings: Settings) -> Starlette:
         return at is not None and sessions.seconds_left(at.session) > 0 and not await revoked.is_revoked(at.session)
 
     background = Background()
+    targets = read_targets(settings)
+    notices = NoticeService(settings, targets, background) if targets else None
     streams, live_feed, bulk_actions = (
         EventStreams(is_session_valid),
         LiveFeed(settings.redis_url, background),
@@ -67,9 +71,13 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         uncaught.watch(asyncio.get_running_loop())
+        if notices is not None:
+            notices.start()
         yield
         await live_feed.close()
         await run_in_threadpool(bulk_actions.close)
+        if notices is not None:
+            await run_in_threadpool(notices.close)
         client.close()
 
     app = Starlette(

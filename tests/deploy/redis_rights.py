@@ -29,8 +29,12 @@ METRICS_RIGHTS = {
 }
 # For signing out, which has tests of its own: tests/deploy/test_redis_rights_of_sign_out.py.
 SIGN_OUT_RIGHTS = {"~cb:revoked-session:*"}
+# For notices, which have tests of their own: tests/deploy/test_redis_rights_of_notices.py.
+NOTICE_RIGHTS = {"~cb:notices", "~cb:notices:sender", "+unwatch"}
 # Without these the page shows all that it shows: tests/deploy/test_redis_rights_of_bulk_actions.py.
-BULK_ACTION_RIGHTS = {word for word in RULES["ops"] if word.startswith(("~", "%W~"))} - SIGN_OUT_RIGHTS | {
+BULK_ACTION_RIGHTS = {
+    word for word in RULES["ops"] if word.startswith(("~", "%W~"))
+} - SIGN_OUT_RIGHTS - NOTICE_RIGHTS | {
     *("+watch", "+eval", "+evalsha", "+script|load", "+script|exists", "+hset", "+hincrby", "+rpush", "+sadd", "+set"),
     *("+expire", "+zadd", "+zrem", "+del", "+unlink", "+decrby"),
 }

@@ -17,6 +17,7 @@ from tests.deploy.redis_rights import (
     BULK_ACTION_RIGHTS,
     FEED_RIGHTS,
     METRICS_RIGHTS,
+    NOTICE_RIGHTS,
     SIGN_OUT_RIGHTS,
     denied,
     rights,
@@ -106,7 +107,12 @@ def test_the_operators_page_reads_and_needs_each_of_its_rights(restricted_redis:
         ops.until(lambda: get(f"{page}/audit")[0] == 200, "the page")
         # INFO and TIME are for /metrics, which the campaign above reads under these rights, PING for a quiet feed.
         for right in (
-            set(rights("ops")) - {"+info", "+time", "+ping"} - FEED_RIGHTS - BULK_ACTION_RIGHTS - SIGN_OUT_RIGHTS
+            set(rights("ops"))
+            - {"+info", "+time", "+ping"}
+            - FEED_RIGHTS
+            - BULK_ACTION_RIGHTS
+            - SIGN_OUT_RIGHTS
+            - NOTICE_RIGHTS
         ):
             with without(client, "ops", right):
                 # For a moment it may still tell what it has just looked up.

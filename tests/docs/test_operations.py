@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from shared import memory
+from callbacks.ops.notices.notice import Notice
+from callbacks.ops.notices.targets import read_targets
+from callbacks.ops.status.conditions import CONDITIONS, ConditionName
+from shared import memory, settings
 from tests.acceptance.processes import REPOSITORY, run
 from tests.deploy.deployment import TOKEN
 from tests.docs import pages
@@ -32,6 +35,30 @@ def test_there_are_alerts() -> None:
 def test_each_alert_leads_to_its_section(alert: str, anchor: str) -> None:
     assert anchor == alert.lower()
     assert len(pages.section(PAGE, alert)) > 50
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_each_notice_leads_to_a_section(condition: ConditionName) -> None:
+    titles = re.findall(r"^#+ (.+)$", pages.text(PAGE), re.MULTILINE)
+
+    assert CONDITIONS[condition].section in {title.lower().replace(" ", "-") for title in titles}
+    assert CONDITIONS[condition].runbook.startswith(f"{PAGE}#")
+
+
+def test_each_target_of_notices_is_one() -> None:
+    urls = [cells[1].strip("`") for cells in pages.rows(PAGE, "target", "URL") if "://" in cells[1].split()[0]]
+    loaded = settings.load({"CALLBACKS_NOTIFY": " ".join(urls), "CALLBACKS_NOTIFY_SECRET": f"whsec_{'A' * 32}"})
+
+    assert [target.scheme for target in read_targets(loaded)] == ["mailtos", "jsons", "webhook+https"]
+
+
+def test_a_signed_notice_has_the_keys_and_types_of_the_table() -> None:
+    notice = Notice(condition="test", state="test", text="", at_seconds=0, started_at_seconds=0)
+    rows = pages.rows(PAGE, "key", "value")
+
+    assert [key for cells in rows for key in re.findall(r"`(\w+)`", cells[0])] == list(notice.to_json_object())
+    warnings_only = {"backlog_age", "fields_unreadable", "handler_retrying"}
+    assert set(re.findall(r"`(\w+)`", rows[0][1])) == set(CONDITIONS) - warnings_only | {"test"}
 
 
 @with_blocks(

@@ -119,6 +119,11 @@ def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) 
             "crm failed at 11 of 100 attempts in the last 10 minutes.",
         ),
         ({"handlers": (replace(HANDLER, dead=9, recent_dead=1),)}, "warn", "1 dead letter in the"),
+        (
+            {"silent_seconds": 7300.0, "max_silence_seconds": 7200},
+            "warn",
+            "No callback was received for 2 h 1 min. Is anything sent,",
+        ),
         ({"quarantined": 9, "recent_quarantined": 7}, "warn", "7 quarantined in the last hour"),
     ],
 )
@@ -241,6 +246,37 @@ def test_requests_without_a_valid_token_matter_if_there_are_many(number: int, ac
 
 def test_what_strangers_send_that_is_not_http_is_no_alert() -> None:
     assert alerts_of(refused=(refused(500, "not-http", sender="unknown"),)) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"silent_seconds": 7200.0, "max_silence_seconds": 7200},
+        {"silent_seconds": 7300.0},
+        {"silent_seconds": None, "max_silence_seconds": 7200},
+    ],
+    ids=["not yet", "off", "unknown"],
+)
+def test_silence_is_an_alert_only_beyond_what_is_set(changes: dict[str, Any]) -> None:
+    assert alerts_of(**changes) == []
+
+
+def test_each_alert_is_about_a_condition_and_a_handler_or_queue_if_it_is_of_one() -> None:
+    found = find_alerts(
+        replace(
+            WELL,
+            queues=(replace(QUEUE, workers=0),),
+            handlers=(replace(HANDLER, pause=STOPPED), replace(HANDLER, handler="mail", tried=9, failed=9)),
+            spools=(SpoolStatus("filling", 0, 0, 9),),
+        )
+    )
+
+    assert {(alert.condition, alert.subject) for alert in found} == {
+        ("no_worker", "expand"),
+        ("handler_paused", "crm"),
+        ("handler_failing", "mail"),
+        ("spool_filling", ""),
+    }
 
 
 def test_the_worst_comes_first() -> None:

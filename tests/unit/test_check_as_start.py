@@ -23,6 +23,7 @@ from workers.handlers.stream.handler import EventStream
 REDIS = "redis://127.0.0.1:1/0"
 BASE = {"REDIS_URL": REDIS, "CALLBACKS_TOKENS": "acme=a-long-enough-token", "CALLBACKS_METRICS_PORT": "0"}
 FORWARD = {"CALLBACKS_FORWARD_URL": "https://crm.example/", "CALLBACKS_FORWARD_SECRETS": "none"}
+SIGNED = {"CALLBACKS_NOTIFY": "webhook+https://hooks.example/"}
 
 # By variable: a value that cannot work, and which command or handler reads it.
 WRONG = [
@@ -52,6 +53,11 @@ WRONG = [
     ("CALLBACKS_OPS_HOST", "192.0.2.1", "ops"),
     ("CALLBACKS_OPS_PASSWORD", "short", "ops"),
     ("CALLBACKS_OPS_PORT", "80000", "ops"),
+    ("CALLBACKS_NOTIFY", "somewhere", "ops"),
+    ("CALLBACKS_NOTIFY", "nosuch://somewhere", "ops"),
+    ("CALLBACKS_NOTIFY_SECRET", "abc", "ops"),
+    ("CALLBACKS_NOTIFY_AFTER_SECONDS", "0", "ops"),
+    ("CALLBACKS_NOTIFY_SILENCE_SECONDS", "soon", "ops"),
     ("DATABASE_URL", "mysql://u@h/x", "sql"),
     ("CALLBACKS_STREAM_URL", "localhost", "stream"),
     ("CALLBACKS_STREAM_KEY", "rq:mine", "stream"),
@@ -114,7 +120,8 @@ def test_check_says_what_the_process_says(
     variable: str, value: str, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_handler = reader in registry.installed_names()
-    environ = {**BASE, **(FORWARD if reader == "forward" else {}), variable: value}
+    needed = FORWARD if reader == "forward" else SIGNED if variable == "CALLBACKS_NOTIFY_SECRET" else {}
+    environ = {**BASE, **needed, variable: value}
     if is_handler:
         environ["CALLBACKS_HANDLERS"] = reader
 

@@ -11,7 +11,10 @@ from shared.errors import ConfigurationError
 from shared.settings import Settings, Token
 
 SECRET = "s3cret-s3cret-s3cret"
-FROM_FILE = ("REDIS_URL", "CALLBACKS_CELLS", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD")
+FROM_FILE = (
+    *("REDIS_URL", "CALLBACKS_CELLS", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD"),
+    *("CALLBACKS_NOTIFY", "CALLBACKS_NOTIFY_SECRET"),
+)
 
 
 def problems(environ: dict[str, str], *needs: settings.Variable) -> tuple[str, ...]:

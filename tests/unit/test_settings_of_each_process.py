@@ -50,6 +50,11 @@ WRONG: Final = {
     "CALLBACKS_OPS_PASSWORD": "short",
     "CALLBACKS_OPS_PASSWORD_FILE": "/nowhere",
     "CALLBACKS_OPS_PORT": "80000",
+    "CALLBACKS_NOTIFY": "somewhere",
+    "CALLBACKS_NOTIFY_FILE": "/nowhere",
+    "CALLBACKS_NOTIFY_SECRET_FILE": "/nowhere",
+    "CALLBACKS_NOTIFY_AFTER_SECONDS": "0",
+    "CALLBACKS_NOTIFY_SILENCE_SECONDS": "soon",
     "CALLBACKS_LOG_LEVEL": "lots",
     "CALLBACKS_HEARTBEAT_FILE": "/proc/folder/heartbeat",
     "DATABASE_URL_FILE": "/nowhere",
@@ -77,6 +82,8 @@ NEVER_WRONG: Final = (
     "CALLBACKS_OPS_HOST",
     "CALLBACKS_SPOOL_DIR",
     "CALLBACKS_RUN_DIR",
+    # Unless a target needs it.
+    "CALLBACKS_NOTIFY_SECRET",
 )
 
 
@@ -161,5 +168,5 @@ def test_each_setting_and_each_process_is_tried() -> None:
 
     assert set(WRONG) | set(OF_THIS_HANDLER) | set(NEVER_WRONG) == variables | files
     assert set(READ_BY) <= variables
-    assert set(PROCESSES) == set(get_args(Process)) - {"command", "cells", "history"}
+    assert set(PROCESSES) == set(get_args(Process)) - {"command", "cells", "history", "notify"}
     assert set().union(*READ_BY.values()) <= set(get_args(Process))

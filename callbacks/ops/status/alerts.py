@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from callbacks.ops.status.conditions import ConditionName
 from callbacks.ops.status.quantities import format_duration, format_number, format_size
 from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from shared import queues
@@ -36,11 +37,16 @@ _KEPT_STATUSES: Final = (400, 415)
 
 
 class Alert(Struct, frozen=True):
-    """A problem ("bad") or a warning ("warn"); `path` is the page that shows more."""
+    """A problem ("bad") or a warning ("warn") about a condition; `path` is the page that shows more.
+
+    `subject` is the handler or queue of which it is, "" if it is of the service.
+    """
 
     level: AlertLevel
+    condition: ConditionName
     text: str
     path: str = ""
+    subject: str = ""
 
 
 def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
@@ -50,6 +56,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
         *_refused(now),
         *_redis(now),
         *_processes(now),
+        *_silence(now),
         *_failing(now),
         *_spools(now),
         *_waiting(now),
@@ -60,11 +67,22 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
     return tuple(sorted(found, key=lambda alert: alert.level != "bad"))
 
 
+def redis_unavailable(error: str) -> Alert:
+    """Return the alert of a Redis that does not answer, with the type of the error: nothing else is known then."""
+    return Alert(
+        "bad",
+        "durability_lost",
+        f"Redis is unavailable ({error}). Callbacks go to the spools until it is back. Run `callbacks check`.",
+    )
+
+
 def _audit(now: ServiceStatus) -> Iterator[Alert]:
     balance = now.balance
     if balance is not None and not balance.balances and not balance.moving:
         lost = counted(balance.difference, "record or event is", "records or events are")
-        yield Alert("bad", f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`.")
+        yield Alert(
+            "bad", "audit_off", f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`."
+        )
 
 
 def _refused(now: ServiceStatus) -> Iterator[Alert]:
@@ -76,6 +94,7 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
             where = f", the last from {one.address}{_age(one)}" if one.address else ""
             yield Alert(
                 level,
+                "callbacks_refused",
                 f"{refused} refused with {one.status} in the last 10 minutes{where}: {one.title}. "
                 f"{one.remedy}{_time_left(one, now)}",
             )
@@ -86,6 +105,7 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
         accepted = counted(now.accepted_ten_minutes, "callback was", "callbacks were")
         yield Alert(
             "bad" if number > now.accepted_ten_minutes else "warn",
+            "senders_unknown",
             f"{format_number(number)} requests without a valid token were refused in the last 10 minutes, and "
             f"{accepted} accepted. Most: {most.title} ({most.status}). {most.remedy}",
         )
@@ -102,6 +122,7 @@ def _unreadable(now: ServiceStatus) -> Iterator[Alert]:
         if number >= _MANY_UNREADABLE:
             yield Alert(
                 "warn",
+                "fields_unreadable",
                 f"{format_number(number)} reports or replies without a readable {field} in the last hour. Their events "
                 "are delivered without it; `raw` has it as received. Ask the gateway what it changed.",
             )
@@ -120,18 +141,17 @@ def _time_left(refusal: RefusalStatus, now: ServiceStatus) -> str:
 def _redis(now: ServiceStatus) -> Iterator[Alert]:
     for finding in now.findings:
         if not finding.ok:
-            yield Alert("bad", f"Redis is not durable: {finding}.")
+            yield Alert("bad", "durability_lost", f"Redis is not durable: {finding}.")
     share = now.used_bytes / now.max_bytes if now.max_bytes else 0.0
     if share >= _NEARLY_FULL_SHARE:
         level: AlertLevel = "bad" if share >= _FULL_SHARE else "warn"
-        yield Alert(level, f"Redis uses {share:.0%} of the {format_size(now.max_bytes)} that it may.")
+        yield Alert(level, "redis_memory", f"Redis uses {share:.0%} of the {format_size(now.max_bytes)} that it may.")
 
 
 def _processes(now: ServiceStatus) -> Iterator[Alert]:
     if not now.web_processes:
-        yield Alert(
-            "bad", "No web process has reported for 15 s: callbacks may not be received. Start `callbacks web`."
-        )
+        text = "No web process has reported for 15 s: callbacks may not be received. Start `callbacks web`."
+        yield Alert("bad", "no_web_process", text)
     subscribed = {queues.delivery_queue(handler.handler) for handler in now.handlers if handler.is_subscribed}
     for queue in now.queues:
         jobs = queue.waiting + queue.scheduled
@@ -139,29 +159,38 @@ def _processes(now: ServiceStatus) -> Iterator[Alert]:
         if queue.workers or not is_needed or queue.paused_by == "operator":
             continue
         wait = f", and {counted(jobs, 'job waits', 'jobs wait')}" if jobs else ""
-        yield Alert("bad", f"No worker serves the queue {queue.name}{wait}. Start one.")
+        text = f"No worker serves the queue {queue.name}{wait}. Start one."
+        yield Alert("bad", "no_worker", text, subject=queue.name)
+
+
+def _silence(now: ServiceStatus) -> Iterator[Alert]:
+    if now.is_silent:
+        silence = format_duration(now.silent_seconds)
+        text = f"No callback was received for {silence}. Is anything sent, and does the gateway reach this service?"
+        yield Alert("warn", "nothing_received", text)
 
 
 def _failing(now: ServiceStatus) -> Iterator[Alert]:
     for one in now.failing:
         yield Alert(
             "bad",
+            "loop_failing",
             f"In the process {one.process} {one.loop.replace('_', ' ')} keeps failing ({one.error}). "
             "See action=loop_failed in its log.",
         )
 
 
 def _spools(now: ServiceStatus) -> Iterator[Alert]:
-    for state, level, text in _SPOOL_STATES:
+    for state, level, condition, text in _SPOOL_STATES:
         number = sum(spool.state == state for spool in now.spools)
         if number:
-            yield Alert(level, f"{counted(number, 'spool')} {text}")
+            yield Alert(level, condition, f"{counted(number, 'spool')} {text}")
 
 
-_SPOOL_STATES: Final[tuple[tuple[str, AlertLevel, str], ...]] = (
-    ("failing", "bad", "cannot be written. Check the disk."),
-    ("full", "bad", "full. Callbacks are refused while Redis is unavailable."),
-    ("filling", "warn", "holding callbacks until Redis accepts them."),
+_SPOOL_STATES: Final[tuple[tuple[str, AlertLevel, ConditionName, str], ...]] = (
+    ("failing", "bad", "spool_failing", "cannot be written. Check the disk."),
+    ("full", "bad", "spool_full", "full. Callbacks are refused while Redis is unavailable."),
+    ("filling", "warn", "spool_filling", "holding callbacks until Redis accepts them."),
 )
 
 
@@ -169,7 +198,8 @@ def _waiting(now: ServiceStatus) -> Iterator[Alert]:
     for queue in now.queues:
         if queue.oldest_seconds > _MAX_WAIT_SECONDS and not queue.paused_by:
             age = format_duration(queue.oldest_seconds)
-            yield Alert("warn", f"The oldest job in the queue {queue.name} has waited for {age}.")
+            text = f"The oldest job in the queue {queue.name} has waited for {age}."
+            yield Alert("warn", "backlog_age", text, subject=queue.name)
 
 
 def _handlers(now: ServiceStatus) -> Iterator[Alert]:
@@ -180,22 +210,26 @@ def _handlers(now: ServiceStatus) -> Iterator[Alert]:
             path = f"/retries?handler={quote(handler.handler, safe='')}"
             share = f"{format_number(handler.failed)} of {format_number(handler.tried)} attempts"
             if handler.is_failing:
-                yield Alert("bad", f"The handler {handler.handler} fails: {share} in the last 10 minutes.", path)
+                text = f"The handler {handler.handler} fails: {share} in the last 10 minutes."
+                yield Alert("bad", "handler_failing", text, path, handler.handler)
             elif handler.failed > _FAILING_SHARE * handler.tried:
                 text = f"The handler {handler.handler} failed at {share} in the last 10 minutes."
-                yield Alert("warn", text, path)
+                yield Alert("warn", "handler_retrying", text, path, handler.handler)
 
 
 def _paused(handler: HandlerStatus, pause: HandlerPause) -> Alert:
     waiting = counted(handler.waiting, "event")
     since = format_duration(pause.seconds)
     if pause.by == "operator":
-        return Alert("warn", f"The handler {handler.handler} was paused by an operator {since} ago; {waiting} waiting.")
+        text = f"The handler {handler.handler} was paused by an operator {since} ago; {waiting} waiting."
+        return Alert("warn", "handler_paused", text, subject=handler.handler)
     why = "it fails, and Redis is nearly full" if pause.by == "memory" else pause.reason or "its target is unavailable"
     next_try = f" It tries one event in {format_duration(pause.probe_in_seconds)}." if pause.probe_in_seconds else ""
     return Alert(
         "bad" if pause.seconds > _MAX_PAUSE_SECONDS else "warn",
+        "handler_paused",
         f"The handler {handler.handler} paused itself {since} ago ({why}); {waiting} waiting.{next_try}",
+        subject=handler.handler,
     )
 
 
@@ -204,7 +238,7 @@ def _failures(now: ServiceStatus) -> Iterator[Alert]:
     dead = sum(handler.recent_dead for handler in now.handlers)
     if dead:
         text = f"{counted(dead, 'dead letter')} in the last hour. Replay or drop."
-        yield Alert("warn", text, "/dead-letters")
+        yield Alert("warn", "dead_letters", text, "/dead-letters")
     if now.recent_quarantined:
         entries = f"{format_number(now.recent_quarantined)} quarantined in the last hour"
-        yield Alert("warn", f"{entries}. Read, then replay or drop.", "/quarantine")
+        yield Alert("warn", "quarantine_wave", f"{entries}. Read, then replay or drop.", "/quarantine")

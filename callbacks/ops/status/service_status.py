@@ -123,7 +123,8 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     `unknown_statuses` all reports so far with a status that is not documented, by status. `queues` begin with "expand";
     they count jobs, of which each holds many events. Removed handlers of which nothing is left are not listed.
     `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is not known,
-    as when very many jobs wait.
+    as when very many jobs wait. `silent_seconds` is for how long no callback was accepted, None if that is unknown;
+    beyond `max_silence_seconds` it is an alert (CALLBACKS_NOTIFY_SILENCE_SECONDS; 0: never).
     """
 
     at: datetime
@@ -146,6 +147,13 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     quarantined: int
     recent_quarantined: int = 0
     balance: Balance | None
+    silent_seconds: float | None = None
+    max_silence_seconds: int = 0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no callback was accepted for longer than the setting allows."""
+        return 0 < self.max_silence_seconds < (self.silent_seconds or 0.0)
 
     @property
     def durable(self) -> bool:
@@ -191,6 +199,8 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         quarantined=found.quarantined,
         recent_quarantined=found.recent_quarantined,
         balance=audit_cache.get(found.jobs),
+        silent_seconds=found.silent_seconds,
+        max_silence_seconds=settings.notify_silence_seconds,
     )
 
 

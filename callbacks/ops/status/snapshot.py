@@ -15,7 +15,7 @@ from rq.utils import as_text
 from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
-from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
+from shared.metrics import LAST_ACCEPTED, MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
 from shared.metrics_push import STATE_SECONDS
 from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_outcomes import RecentOutcomes
@@ -106,6 +106,12 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     def jobs(self) -> int:
         """How many jobs there are, whatever their state: what an audit has to read."""
         return sum(queue.waiting + queue.running + queue.scheduled for queue in self.queues)
+
+    @property
+    def silent_seconds(self) -> float | None:
+        """For how long no callback was accepted, before the first one since a web process started; None if unknown."""
+        last = self.metrics.get(LAST_ACCEPTED)
+        return None if last is None else max(0.0, self.seconds - last)
 
     def deliveries_at(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
         """Return how many events of all kinds had each outcome at a handler."""

@@ -1,0 +1,296 @@
+"""Notices reach people and programs: over a real Redis, a real SMTP server and a real HTTP server on loopback."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from standardwebhooks import Webhook
+
+from callbacks.ops.notices.service import NoticeService
+from callbacks.ops.notices.store import LEASE_SECONDS, LeaseLost, NoticeStore
+from callbacks.ops.notices.targets import read_targets
+from shared import connections, keys, settings
+from shared.background import Background
+from shared.metrics import Metrics
+from shared.metrics_push import MetricsPush
+from tests.acceptance.processes import started
+from tests.clock import Clock
+from tests.integration.forward.services import SECRET, Service, in_turn, says, serving
+from tests.redis_server import RedisServer, StartRedis, free_port
+
+AFTER = 30
+
+
+class Mailbox:
+    """What an SMTP server received: the subject and the text of each message."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 # aiosmtpd's name
+        message = message_from_bytes(envelope.content, policy=policy.default)
+        body = message.get_body(("plain", "html"))
+        assert body is not None
+        self.messages.append((str(message["subject"]), str(body.get_content())))
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[Mailbox, int]]:
+    box = Mailbox()
+    controller = Controller(box, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    yield box, controller.port
+    controller.stop()
+
+
+class Ops:
+    """The notices of one `callbacks ops` process, stepped by the test with a clock of its own."""
+
+    def __init__(self, url: str, clock: Clock, notify: str, **environment: str) -> None:
+        given = {
+            "REDIS_URL": url,
+            "CALLBACKS_NOTIFY": notify,
+            "CALLBACKS_NOTIFY_SECRET": SECRET,
+            "CALLBACKS_NOTIFY_AFTER_SECONDS": str(AFTER),
+        }
+        loaded = settings.load({**given, **environment})
+        self.clock = clock
+        self.notices = NoticeService(loaded, read_targets(loaded), Background(), now_seconds=clock)
+
+    def step(self, seconds: float = 0) -> None:
+        """Let time pass, decide, and send all that is due."""
+        self.clock.seconds += seconds
+        self.notices.step()
+        for delivery in self.notices.deliveries:
+            for _ in range(20):
+                delivery.step()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, with a decision each ten seconds."""
+        for _ in range(int(seconds // 10)):
+            self.step(10)
+
+
+@contextmanager
+def http(port: int = 0, *, failures: int = 0) -> Iterator[Service]:
+    """Run an HTTP server whose first answers are errors."""
+    with serving(in_turn(*[says(500)] * failures, says(204)), port=port) as service:
+        yield service
+
+
+def bodies(service: Service, path: str = "/") -> list[dict[str, Any]]:
+    return [json.loads(request.body) for request in service.requests if request.target.startswith(path)]
+
+
+def address(service: Service) -> str:
+    return service.url.removeprefix("http://").partition("/")[0]
+
+
+def quarantine(server: RedisServer, *, clear: bool = False) -> None:
+    with server.client() as client:
+        if clear:
+            client.delete(keys.QUARANTINE)
+        else:
+            client.zadd(keys.QUARANTINE, {"made-up": client.time()[0] * 1000})
+
+
+@pytest.fixture
+def alive(redis_server: RedisServer) -> Iterator[Callable[[], None]]:
+    """Return a function that reports a web process and a worker, so that nothing is wrong."""
+    web = MetricsPush(
+        Metrics(), redis_server.url, state=lambda: {"state": "drained", "callbacks": 0, "bytes": 0, "limit_bytes": 9}
+    )
+
+    def push() -> None:
+        web.push()
+        with redis_server.client() as client:
+            client.sadd("rq:workers:expand", "rq:worker:w")
+            client.hset("rq:worker:w", "birth", "now")
+
+    push()
+    yield push
+    web._client.close()
+
+
+def test_a_condition_reaches_mail_json_and_signed_receivers_when_it_begins_and_when_it_is_over(
+    redis_server: RedisServer, alive: Callable[[], None], mailbox: tuple[Mailbox, int]
+) -> None:
+    box, smtp_port = mailbox
+    with http() as service:
+        mail = (
+            f"mailto://127.0.0.1:{smtp_port}?from=callbacks@example.com&to=oncall@example.com&mode=insecure&format=text"
+        )
+        at = address(service)
+        ops = Ops(redis_server.url, Clock(), f"{mail}, json://{at}/json webhook+http://{at}/signed")
+        quarantine(redis_server)
+        ops.wait(60)
+        quarantine(redis_server, clear=True)
+        ops.wait(120)
+        ops.wait(120)
+
+    text = "1 quarantined in the last hour. Read, then replay or drop."
+    assert [subject for subject, _ in box.messages] == [
+        "callbacks: Callbacks quarantined",
+        "callbacks: Over: Callbacks quarantined",
+    ]
+    assert text in box.messages[0][1]
+    assert "docs/operations.md#callbacksquarantinegrowing" in box.messages[0][1]
+    assert "It is over. It was: 1 quarantined" in box.messages[1][1]
+    assert [body["title"] for body in bodies(service, "/json")] == [subject for subject, _ in box.messages]
+    started, over = bodies(service, "/signed")
+    assert started == {
+        "type": "quarantine_wave",
+        "state": "started",
+        "subject": None,
+        "started_at": "1970-01-01T00:16:50.000Z",
+        "ended_at": None,
+        "title": "Callbacks quarantined",
+        "text": text,
+        "runbook": "docs/operations.md#callbacksquarantinegrowing",
+    }
+    assert (over["state"], over["started_at"], over["ended_at"]) == (
+        "over",
+        started["started_at"],
+        "1970-01-01T00:17:50.000Z",
+    )
+    for request in service.requests:
+        if request.target == "/signed":
+            headers = {name: value for name, value in request.headers.items() if name.startswith("webhook-")}
+            assert Webhook(SECRET).verify(request.body, headers)
+
+
+def test_of_several_processes_one_sends_and_a_restart_neither_repeats_nor_forgets(
+    redis_server: RedisServer, alive: Callable[[], None]
+) -> None:
+    clock = Clock()
+    with http() as service:
+        notify = f"webhook+http://{address(service)}/"
+        first, second = (Ops(redis_server.url, clock, notify) for _ in range(2))
+        quarantine(redis_server)
+        for _ in range(6):
+            first.step(10)
+            second.step()
+        assert [body["state"] for body in bodies(service)] == ["started"]
+
+        # A process that ends gives its lease to another; one that is killed leaves it for half a minute.
+        first.notices._store.release()
+        third = Ops(redis_server.url, clock, notify)
+        third.wait(60)
+        quarantine(redis_server, clear=True)
+        third.wait(120)
+
+    assert [body["state"] for body in bodies(service)] == ["started", "over"]
+
+
+def test_a_target_that_fails_delays_no_other_and_gets_the_same_id_again(
+    redis_server: RedisServer, alive: Callable[[], None]
+) -> None:
+    with http(failures=2) as failing, http() as working:
+        nobody = f"json://127.0.0.1:{free_port()}/"
+        notify = f"webhook+http://{address(failing)}/ webhook+http://{address(working)}/ {nobody}"
+        ops = Ops(redis_server.url, Clock(), notify)
+        quarantine(redis_server)
+        ops.wait(40)
+        assert len(working.requests) == 1
+        # It was not reached: another process, after a restart, tries again.
+        ops.notices._store.release()
+        again = Ops(redis_server.url, ops.clock, notify)
+        again.wait(60)
+
+    assert len(working.requests) == 1
+    assert len(failing.requests) == 3
+    assert len({request.headers["webhook-id"] for request in failing.requests}) == 1
+
+
+def test_while_redis_is_unavailable_it_says_so_and_once_it_is_back_that_it_is_over(start_redis: StartRedis) -> None:
+    server, clock = start_redis(), Clock()
+    with http() as service:
+        ops = Ops(server.url, clock, f"webhook+http://{address(service)}/")
+        ops.wait(40)
+        begun = {body["type"] for body in bodies(service)}
+        assert begun == {"no_web_process", "no_worker"}
+
+        server.stop()
+        ops.wait(60)
+        found = bodies(service)[len(begun) :]
+        assert [(body["type"], body["state"]) for body in found] == [("durability_lost", "started")]
+        assert found[0]["text"].startswith("Redis is unavailable (ConnectionError).")
+
+        server.start()
+        ops.step(10)
+        with connections.connect(server.url) as client:
+            assert b"durability_lost" in (client.get(keys.NOTICES) or b"")
+        ops.notices._store.release()
+        Ops(server.url, clock, f"webhook+http://{address(service)}/").wait(120)
+
+    assert [(body["type"], body["state"]) for body in bodies(service)[len(begun) :]] == [
+        ("durability_lost", "started"),
+        ("durability_lost", "over"),
+    ]
+
+
+def test_nothing_received_is_counted_from_the_last_callback_or_the_first_start(
+    redis_server: RedisServer, alive: Callable[[], None]
+) -> None:
+    with redis_server.client() as client:
+        assert abs(int(client.hget(keys.METRICS, "last_accepted_at") or 0) - int(client.time()[0])) < 60
+        client.hset(keys.METRICS, "last_accepted_at", int(client.time()[0]) - 7300)
+    with http() as service:
+        ops = Ops(
+            redis_server.url,
+            Clock(),
+            f"json://{address(service)}/",
+            CALLBACKS_NOTIFY_SILENCE_SECONDS="7200",
+        )
+        ops.wait(40)
+        assert [body["title"] for body in bodies(service)] == ["callbacks: Nothing received"]
+
+        alive()
+        ops.wait(120)
+        assert len(service.requests) == 1, "a start of a web process is no callback"
+        metrics = Metrics()
+        metrics.add(("accepted", "report", "main"))
+        MetricsPush(metrics, redis_server.url).close()
+        ops.wait(120)
+
+    assert [body["title"] for body in bodies(service)][1:] == ["callbacks: Over: Nothing received"]
+
+
+def test_the_process_sends_also_if_there_is_no_redis_and_ends_as_ever(tmp_path: Path) -> None:
+    with http() as service:
+        environment = {
+            "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+            "CALLBACKS_OPS_PORT": str(free_port()),
+            "CALLBACKS_NOTIFY": f"json://me:hunter2-secret@{address(service)}/path",
+            "CALLBACKS_NOTIFY_AFTER_SECONDS": "0.1",
+        }
+        with started(tmp_path, environment) as start:
+            ops = start("ops")
+            ops.until(lambda: service.requests, "a notice")
+            ops.wait_for_output('action=notice_sent target="target 1 (json://…)" condition=durability_lost')
+            assert ops.stop() == 0
+
+    assert "hunter2-secret" not in ops.output
+    assert "Redis is unavailable (ConnectionError)" in bodies(service)[0]["message"]
+
+
+def test_one_process_has_the_lease_until_it_ends_or_no_longer_renews_it(redis_server: RedisServer) -> None:
+    with connections.connect(redis_server.url) as client:
+        first, second = NoticeStore(client), NoticeStore(client)
+        assert [first.hold_lease(), second.hold_lease(), first.hold_lease()] == [True, False, True]
+        assert 0 < int(client.ttl(keys.NOTICES_SENDER)) <= LEASE_SECONDS
+        with pytest.raises(LeaseLost):
+            second.update(lambda document: document)
+        second.release()
+        assert not second.hold_lease(), "a process releases only its own"
+
+        first.release()
+        assert second.hold_lease()
+        with pytest.raises(LeaseLost):
+            first.update(lambda document: document)
