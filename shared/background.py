@@ -64,6 +64,8 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         Thread: gzip of closed files: continues with its next round
     callbacks.simulator.gateway
         create_task: the simulator's senders: raised in the caller
+    callbacks.cli.termination
+        ensure_future: what a command runs until a signal: raised in the caller
 """
 
 import asyncio

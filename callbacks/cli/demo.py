@@ -4,7 +4,6 @@ Everything is real: a durable Redis, the web process, the workers, HTTP on loopb
 (its ledger) is compared event by event with what the `log` handler wrote, and with the service's own audit.
 """
 
-import asyncio
 import secrets
 import shutil
 import sys
@@ -189,8 +188,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
 
 def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: ProgressBars) -> RunSummary:
     task = bars.add_task("callbacks acknowledged", total=len(campaign.callbacks))
-    # Not uvloop: it replaces the signal handlers, and does not restore them.
-    return asyncio.run(
+    return termination.run(
         gateway.run(
             campaign,
             parse_urls(url),
