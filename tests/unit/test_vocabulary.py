@@ -199,10 +199,14 @@ def _in_names(retired: Retired) -> Iterator[str]:
 def _lines_with_retired_words() -> dict[str, list[tuple[str, int, str]]]:
     """Return the lines of all files in which a word of RETIRED stands, by word."""
     words = sorted((word for retired in RETIRED for word in _phrases(retired)), key=len, reverse=True)
-    either = "|".join(word.replace(" ", "[ _-]") for word in words)
-    pattern = re.compile(rf"(?<![A-Za-z])(?:{either})(?![A-Za-z])", re.IGNORECASE)
     found: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
     for file in _files():
+        text = re.sub("[_-]", " ", _text(file).lower())
+        # A search for all words at once is a hundred times slower than for each one that stands in the file somehow.
+        either = "|".join(word.replace(" ", "[ _-]") for word in words if word in text)
+        if not either:
+            continue
+        pattern = re.compile(rf"(?<![A-Za-z])(?:{either})(?![A-Za-z])", re.IGNORECASE)
         for number, line in enumerate(_text(file).splitlines(), 1):
             for word in pattern.findall(line):
                 found[re.sub("[_-]", " ", word.lower())].append((file, number, line.strip()[:100]))
