@@ -15,6 +15,8 @@ REPOSITORY: Final = Path(__file__).parents[1]
 _VARIABLE: Final = "BROKEN_LOOPS_FOLDER"
 _PACKAGES: Final = ("callbacks", "ingest", "shared", "workers")
 MESSAGE: Final = "35699000001"
+# Instead of ten, so that the tests need not wait for what was broken for long.
+_MAX_PAUSE_SECONDS: Final = 1.0
 
 
 def names() -> set[str]:
@@ -89,7 +91,8 @@ def install() -> None:
 
     def recorded(self: Background, name: str, **options: Any) -> Loop:
         (folder / "seen" / name).touch()
-        return make(self, name, **options)
+        pause_seconds = min(options.pop("max_pause_seconds", _MAX_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
+        return make(self, name, max_pause_seconds=pause_seconds, **options)
 
     def broken_task(self: Background, name: str, run: Callable[[], Awaitable[None]], **options: Any) -> Any:
         async def running() -> None:

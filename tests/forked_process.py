@@ -36,11 +36,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 def main(options: Mapping[str, Any]) -> None:
     for name in (*_PRELOADED, *options["preload"]):
         importlib.import_module(name)
-    for module, name, seconds in options["shorter_waits"]:
-        found = importlib.import_module(module)
-        if getattr(found, name) < seconds:
-            raise ValueError(f"{module}.{name} would be slowed down")
-        setattr(found, name, seconds)
+    _shorten(options["shorter_waits"])
     if options["fork_children"]:
         _ForkedChild.preloaded = frozenset(sys.modules)
         subprocess.Popen = _ForkedChild  # type: ignore[assignment,misc]
@@ -54,6 +50,14 @@ def main(options: Mapping[str, Any]) -> None:
     _run_orders()
     for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         os.kill(int(child), signal.SIGKILL)
+
+
+def _shorten(waits: Iterable[tuple[str, str, float]]) -> None:
+    for module, name, seconds in waits:
+        found = importlib.import_module(module)
+        if getattr(found, name) < seconds:
+            raise ValueError(f"{module}.{name} would be slowed down")
+        setattr(found, name, seconds)
 
 
 def _run_orders() -> None:
@@ -102,6 +106,7 @@ def _run_order(order: Mapping[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _reset_process(keep={0, 1, 2}, environment=order["environment"])
     os.chdir(order["cwd"])
+    _shorten(order["shorter_waits"])
     # What the interpreter puts first: the folder of the command's file, or for a program the current folder.
     sys.path[0] = str(Path(sys.executable).parent) if order["program"] is None else ""
     sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))

@@ -30,6 +30,13 @@ _LIBRARIES: Final = (
     *("httpx", "sqlalchemy", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite"),
     *("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
 )
+# Module, name, seconds instead of more, of a process that `shared` starts: a worker that is idle notices a stop soon,
+# and its supervisor soon notices its end. None of them decides what is kept or requeued, only when.
+_SHORTER_WAITS: Final = (
+    ("workers.runtime.worker", "WAIT_SECONDS", 0.2),
+    ("workers.runtime.supervisor", "_TICK_SECONDS", 0.05),
+    ("workers.runtime.maintenance", "_CHECK_SECONDS", 0.25),
+)
 
 
 class ForkServer:
@@ -71,8 +78,12 @@ class ForkServer:
         environment: Mapping[str, str],
         program: str | None = None,
         errors: Path | None = None,
+        shorter_waits: Sequence[tuple[str, str, float]] = (),
     ) -> "ForkedProcess":
-        """Run `callbacks …`, or `program`, Python text; append the output to `log`, standard error to `errors`."""
+        """Run `callbacks …`, or `program`, Python text; append the output to `log`, standard error to `errors`.
+
+        `shorter_waits` are further ones, of this process and its children.
+        """
         log.touch()  # it is there to read as soon as this returns
         order = {
             "arguments": arguments,
@@ -81,6 +92,7 @@ class ForkServer:
             "cwd": str(cwd.absolute()),
             "environment": dict(environment),
             "program": program,
+            "shorter_waits": shorter_waits,
         }
         with self._lock:
             self._orders.write(json.dumps(order).encode() + b"\n")
@@ -173,7 +185,7 @@ class ForkedProcess:
 @functools.cache
 def shared() -> ForkServer:
     """Return the fork server of this process of the tests, started when it is first needed."""
-    server = ForkServer(preload=_LIBRARIES, fork_children=True)
+    server = ForkServer(preload=_LIBRARIES, shorter_waits=_SHORTER_WAITS, fork_children=True)
     atexit.register(server.close)
     return server
 

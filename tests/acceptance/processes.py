@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,14 @@ class Running:
     """A process, its pid and what it has written; ended by its own pid only."""
 
     def __init__(
-        self, command: list[str], *, cwd: Path, environment: Mapping[str, str], log: Path, forked: bool = False
+        self,
+        command: list[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        forked: bool = False,
+        shorter_waits: Sequence[tuple[str, str, float]] = (),
     ) -> None:
         self.command = command
         self.log = log
@@ -41,7 +48,11 @@ class Running:
         self.process: subprocess.Popen[bytes] | ForkedProcess
         if forked:
             self.process = forkserver.shared().start(
-                *command[1:], log=log, cwd=cwd, environment={**os.environ, **environment}
+                *command[1:],
+                log=log,
+                cwd=cwd,
+                environment={**os.environ, **environment},
+                shorter_waits=shorter_waits,
             )
             return
         with log.open("wb") as output:
@@ -96,8 +107,17 @@ class Running:
 
 
 @contextmanager
-def started(folder: Path, environment: Mapping[str, str], *, forked: bool = True) -> Iterator[Callable[..., Running]]:
-    """Yield a function that starts `callbacks …` (or another command) in `folder`; stop all that it started."""
+def started(
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    forked: bool = True,
+    shorter_waits: Sequence[tuple[str, str, float]] = (),
+) -> Iterator[Callable[..., Running]]:
+    """Yield a function that starts `callbacks …` (or another command) in `folder`; stop all that it started.
+
+    `shorter_waits` are constants of the service to replace in what is forked: module, name, seconds.
+    """
     with ExitStack() as stack:
         all_started: list[Running] = []
 
@@ -108,6 +128,7 @@ def started(folder: Path, environment: Mapping[str, str], *, forked: bool = True
                 environment={**environment, **extra},
                 log=folder / f"{len(all_started) + 1}.log",
                 forked=forked and command == CALLBACKS,
+                shorter_waits=shorter_waits,
             )
             all_started.append(running)
             stack.callback(running.stop)

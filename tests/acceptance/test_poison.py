@@ -1,15 +1,22 @@
 """A job that kills its workers is taken apart until only what kills them is quarantined, and all else is through."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from shared import audit, batches
 from tests import commit_pipeline
-from tests.acceptance.processes import Running, run
+from tests.acceptance.processes import Running, run, started
 from tests.redis_server import RedisServer
+
+# A worker that died is replaced, and one that hangs is killed, sooner than the service does it.
+SHORTER_WAITS = (
+    ("workers.runtime.maintenance", "_CHECK_SECONDS", 0.1),
+    ("workers.runtime.supervisor", "_MAX_RESTART_SECONDS", 0.1),
+    ("workers.deliver.call.timeout", "GRACE_SECONDS", 1.5),
+)
 
 DEADLY_HANDLER = """
 import os, signal
@@ -62,6 +69,13 @@ def calm(event):
     with open("seen.txt", "a") as file:
         file.write(event.message_id + "\\n")
 """
+
+
+@pytest.fixture
+def start(tmp_path: Path, redis_server: RedisServer) -> Iterator[Callable[..., Running]]:
+    """Start workers: `start("worker", "expand")`."""
+    with started(tmp_path, {"REDIS_URL": redis_server.url}, shorter_waits=SHORTER_WAITS) as starter:
+        yield starter
 
 
 def post(server: RedisServer, numbers: range) -> None:

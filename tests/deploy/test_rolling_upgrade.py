@@ -1,10 +1,14 @@
 """A new release replaces the old one, process by process, under load: nothing is lost and nothing comes twice."""
 
+import itertools
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +39,32 @@ def next_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed
 
 
+@contextmanager
+def campaigns(start: Callable[..., Running], url: str, pem: Path) -> Iterator[None]:
+    """Send one campaign after another, twice at once, so that one is sending while the other starts its next."""
+    is_over = threading.Event()
+
+    def send(first_seed: int) -> None:
+        for seed in itertools.count(first_seed, 2):
+            gateway = start(
+                *("simulate", url, "--ca", str(pem), "--ledger", f"ledger-{seed}.jsonl", "--seed", str(seed)),
+                *("--destinations", "150", "--replies", "15", "--bundle", "1-4", "--rate", "65"),
+                *("--retry-seconds", "1"),
+            )
+            assert gateway.wait() == 0, gateway.output
+            if is_over.is_set():
+                return
+
+    with ThreadPoolExecutor(2) as senders:
+        sending = [senders.submit(send, first_seed) for first_seed in (1, 2)]
+        try:
+            yield
+        finally:
+            is_over.set()
+    for sent in sending:
+        sent.result()
+
+
 def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
     redis_server: RedisServer, tmp_path: Path, next_release: Path
 ) -> None:
@@ -45,7 +75,13 @@ def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
     text = text.replace("server 127.0.0.1:8080 ", f"server 127.0.0.1:{ports[1]} max_fails=0; server 127.0.0.1:8080 ")
     launcher = str(next_release / "callbacks" / "launcher.py")
     known = environment(redis_server.url, 0, tmp_path) | {"CALLBACKS_TRUSTED_PROXIES": "127.0.0.1"}
-    with started(tmp_path, known, forked=False) as start, redis_server.client(decode_responses=False) as client:
+    gateways = tmp_path / "gateways"
+    gateways.mkdir()
+    with (
+        started(tmp_path, known, forked=False) as start,
+        started(gateways, {}) as gateway,
+        redis_server.client(decode_responses=False) as client,
+    ):
 
         def newer(*arguments: str, **extra: str) -> Running:
             # A process finds its own release's packages, so it is started as that release starts.
@@ -68,44 +104,28 @@ def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
         expand, deliver = start("worker", "expand"), start("worker", "deliver")
         program, *arguments = nginx(text, tmp_path, pem, front_port, ports[0])
         start(*arguments, command=program)
-        gateway = start(
-            *("simulate", f"https://127.0.0.1:{front_port}/callbacks/{TOKEN}", "--ca", str(pem)),
-            *(
-                "--ledger",
-                "ledger.jsonl",
-                "--destinations",
-                "4000",
-                "--bundle",
-                "1-4",
-                "--rate",
-                "200",
-                "--retry-seconds",
-                "1",
-            ),
-        )
 
         def flowing() -> None:
             before = delivered_so_far()
-            gateway.until(lambda: delivered_so_far() > before, "more deliveries")
+            webs[0].until(lambda: delivered_so_far() > before, "more deliveries")
 
-        flowing()
-        for number, port in enumerate(ports):
-            assert webs[number].stop() == 0
-            webs[number] = web(port, begin=newer)
+        with campaigns(gateway, f"https://127.0.0.1:{front_port}/callbacks/{TOKEN}", pem):
             flowing()
-        assert expand.stop() == 0
-        expand = newer("worker", "expand")
-        flowing()
-        assert deliver.stop() == 0
-        deliver = newer("worker", "deliver")
-        flowing()
-        assert gateway.process.poll() is None, "the campaign was over too soon"
-        assert gateway.wait() == 0, gateway.output
+            for number, port in enumerate(ports):
+                assert webs[number].stop() == 0
+                webs[number] = web(port, begin=newer)
+                flowing()
+            assert expand.stop() == 0
+            expand = newer("worker", "expand")
+            flowing()
+            assert deliver.stop() == 0
+            deliver = newer("worker", "deliver")
+            flowing()
         deliver.until(lambda: audit.run(client).pending == 0, "rest")
 
         assert audit.run(client).balances
-    expected = acknowledged(tmp_path / "ledger.jsonl", source="deployed")
-    assert len(expected) > 8000
+    expected = set[str]().union(*(acknowledged(file, source="deployed") for file in gateways.glob("ledger-*.jsonl")))
+    assert len(expected) > 1000
     found = delivered(tmp_path / "events.jsonl")
     # Told apart by us: pytest would compare thousands of ids letter by letter.
     assert not expected - found.keys(), "lost"

@@ -71,7 +71,9 @@ def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: Red
             assert "200 accepted" in sent.stdout, sent.stderr
         assert following.wait() == 0, following.output
 
-        deliver.until(lambda: shell(audit, tmp_path, **settings).returncode == 0, "the balance")
+        deliver.until(lambda: run("audit", cwd=tmp_path, environment=settings).returncode == 0, "the balance")
+        audited = shell(audit, tmp_path, **settings)
+        assert audited.returncode == 0, audited.stdout + audited.stderr
         shown = shell(top, tmp_path, **settings)
         assert json.loads(shown.stdout), shown.stderr
         listed = shell(messages, tmp_path, **settings)
