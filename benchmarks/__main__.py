@@ -22,6 +22,7 @@ TABLES: Final = (
     "forward",
     "throughput_of_handlers",
     "growth",
+    "cells",
 )
 
 

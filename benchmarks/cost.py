@@ -77,7 +77,7 @@ def _ours(scale: Scale) -> Measurements:
         batch = {"handlers": "benchmarks.several_handlers", "BENCHMARK_HANDLERS": "1", "BENCHMARK_BATCH": "yes"}
         deployment.callbacks("worker", "expand", **batch)
         deployment.callbacks("worker", "deliver", **batch)
-        return _under_load(deployment, deployment.web(), scale, _settled)
+        return _under_load(deployment, deployment.web(), scale, wait_until_settled)
 
 
 def _no_op(scale: Scale) -> Measurements:
@@ -125,7 +125,7 @@ def _counted(counts: RedisCounts, callbacks: int) -> Measurements:
     }
 
 
-def _settled(redis: Any) -> int:
+def wait_until_settled(redis: Any) -> int:
     """Wait until all that was received is delivered; return how many callbacks that were since the start."""
     received = keys.counter("report", "received")
     delivered = keys.handler_counter("nothing0", "report", "delivered")

@@ -20,7 +20,10 @@ from tests import postgres_server
 from tests.redis_server import require
 
 WHOLE = "CHAOS_SECONDS" in os.environ
-ALL = ("cost", "acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
+ALL = (
+    *("cost", "acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth"),
+    "cells",
+)
 TABLES = ALL if WHOLE else ("acknowledge", "drain")
 whole = pytest.mark.skipif(not WHOLE, reason="a minute of processor time: `make chaos` runs it")
 

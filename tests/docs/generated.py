@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from benchmarks import sizing, summary, table
+from benchmarks import capacity, sizing, summary, table
 from benchmarks.command import RESULTS
 from shared import settings
 from tests.docs import pages
@@ -39,6 +39,9 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("README.md", table.BEGIN_SUMMARY, lambda: summary.lines(table.read(RESULTS))),
     ("docs/performance.md", table.BEGIN, lambda: table.lines(table.read(RESULTS))),
     ("docs/performance.md", table.BEGIN_SIZING, lambda: sizing.lines(table.read(RESULTS))),
+    ("docs/scaling.md", "<!-- scaling: made by make docs -->", lambda: capacity.lines(table.read(RESULTS))),
+    ("docs/scaling.md", "<!-- limits: made by make docs -->", lambda: capacity.limit_lines(table.read(RESULTS))),
+    ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(table.read(RESULTS))),
     ("docs/settings.md", "<!-- settings: made by make docs -->", settings_table),
     ("docs/built-in-handlers.md", "<!-- forward: made by make docs -->", forward_table),
 )
