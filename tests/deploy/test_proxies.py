@@ -1,8 +1,10 @@
 """deploy/nginx and deploy/haproxy: the real proxies, with a real certificate, in front of the real web process."""
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -50,8 +52,9 @@ class Proxied:
 
 
 def nginx(text: str, folder: Path, pem: Path, port: int, web_port: int) -> list[str]:
+    text = (DEPLOY / "nginx" / "requests.conf").read_text() + text
     text = text.replace("/etc/nginx/tls/callbacks.pem", str(pem)).replace("/etc/nginx/tls/callbacks.key", str(pem))
-    text = text.replace("/var/log/nginx/callbacks.log", str(folder / "nginx.log"))
+    text = text.replace("/var/log/nginx", str(folder)).replace("80.252.167.60  1;", f"{GATEWAY} 1; {PROXY} 1;")
     text = text.replace("listen 443", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8080", f"127.0.0.1:{web_port}")
     text = text.replace("client_header_timeout 15s", "client_header_timeout 1s")
     own = "".join(
@@ -142,7 +145,49 @@ def test_a_head_that_does_not_come_is_not_waited_for(proxied: Proxied) -> None:
         assert connection.recv(1000).split(b" ")[1:2] in ([], [b"408"])
 
 
+def test_the_log_shows_each_request_without_its_token_and_answers_ask_for_tls(proxied: Proxied) -> None:
+    assert proxied.post(GATEWAY)[0] == 200
+    assert proxied.post(GATEWAY, path=f"/callbacks/{TOKEN}/status/../x")[0] in (400, 404)
+    tls = ssl.create_default_context(cafile=proxied.ca)
+    with contextlib.closing(http.client.HTTPSConnection(PROXY, proxied.port, timeout=30, context=tls)) as connection:
+        connection.request("GET", "/")
+        assert connection.getresponse().getheader("strict-transport-security") == "max-age=31536000"
+    proxied.web.until(
+        lambda: len(re.findall(rf" {GATEWAY} POST .* ?(200|40[04]) in=\d+", logged(proxied))) == 2, "the log"
+    )
+
+
+def logged(proxied: Proxied) -> str:
+    return "".join(path.read_text(errors="replace") for path in proxied.folder.glob("*.log"))
+
+
 def test_what_the_web_process_does_not_hear_is_not_acknowledged(proxied: Proxied) -> None:
     proxied.web.stop()
 
     assert proxied.post(GATEWAY)[0] in (502, 503)
+
+
+def test_nginx_turns_a_stranger_away_who_tries_tokens_and_never_the_gateway(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("no nginx on the PATH")
+    port, pem = free_port(), self_signed(tmp_path)
+    command, *arguments = nginx((DEPLOY / "nginx/callbacks.conf").read_text(), tmp_path, pem, port, free_port())
+    tls = ssl.create_default_context(cafile=pem)
+    with started(tmp_path, {}) as start:
+        start(*arguments, command=command).until(lambda: listens(port), "a proxy that listens")
+        found = {}
+        for source in (STRANGER, GATEWAY):
+            statuses = []
+            for _ in range(40):
+                connection = http.client.HTTPSConnection(
+                    PROXY, port, timeout=30, source_address=(source, 0), context=tls
+                )
+                with contextlib.closing(connection):
+                    connection.request("POST", PATH, b"{}")
+                    statuses.append(connection.getresponse().status)
+            found[source] = set(statuses)
+
+    # Nobody listens behind it.
+    assert found == {STRANGER: {502, 429}, GATEWAY: {502}}
