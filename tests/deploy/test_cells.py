@@ -189,8 +189,10 @@ def test_a_cell_is_killed_amid_a_campaign_over_16_urls_and_returns_and_nothing_i
         south_server.kill()
         south.kill()
         before = north.received()
-        assert all(summary.discarded == 0 for summary in campaigns.result())
+        # However slow this machine is, and whether or not the campaign is over by now.
+        assert {front.post(source) for source in TOKENS} == {200}
         assert north.received() > before
+        assert all(summary.discarded == 0 for summary in campaigns.result())
 
         # A second campaign for each URL while the cell is back.
         south_server.start()
