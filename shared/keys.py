@@ -34,6 +34,7 @@
     cb:actions                     zset    admin     none: ids of operators' actions by time, the last ACTIONS_KEPT
     cb:actions:<id>                hash    admin     ACTION_SECONDS, or while it is one of those; admin/action_log.py
     cb:actions:<id>:work           hash    admin     DAY_SECONDS: what is left to do of it; admin/bulk_action.py
+    cb:actions:<id>:replayed       list    admin     DAY_SECONDS: events it put back into a queue; replay_outcome.py
     cb:actions:<id>:runner         string  admin     RUNNER_SECONDS after the last renewal by the process that runs it
 
 A mark is the 12 bytes of an event's id, or of the digest of a reply's request. Those that were made within half of
@@ -184,6 +185,11 @@ def action(action_id: str) -> str:
 def action_work(action_id: str) -> str:
     """Name what is left to do of an act."""
     return f"{action(action_id)}:work"
+
+
+def action_replayed(action_id: str) -> str:
+    """Name the list of the events that a replay has put back."""
+    return f"{action(action_id)}:replayed"
 
 
 def action_runner(action_id: str) -> str:

@@ -14,6 +14,7 @@ from callbacks.cli.failure_options import Wanted
 from callbacks.cli.numbers_option import Numbers, numbers_option, shown_number
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
+from workers.admin import replay_outcome
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
@@ -35,7 +36,7 @@ def list_letters(*, handler: str | None, skip: int, limit: int, numbers: Numbers
     Oldest first; for each its id, when it was given up on, handler, attempts, message id, status, phone number and
     error. Without HANDLER, list how many each handler has.
     """
-    with failure_options.open_failures() as (store, *_):
+    with failure_options.open_failures() as (_, store, *_):
         if handler is None:
             _list_handlers(store, as_json=as_json)
             return
@@ -62,7 +63,7 @@ def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
 @failure_options.json_option
 def show(*, handler: str, event_id: str, as_json: bool) -> None:
     """Show one dead letter: the event, and what the handler raised."""
-    with failure_options.open_failures() as (store, *_):
+    with failure_options.open_failures() as (_, store, *_):
         letter = store.read_dead_letter(handler, event_id)
     if as_json:
         click.echo(_as_json(letter))
@@ -92,6 +93,25 @@ def replay(
         failure_list = _require_list(failures.store, handler)
         selection = failure_options.select(failures, failure_list, ids, wanted)
         failure_options.run_on(failures, "replay", failure_list, selection, as_json=as_json)
+
+
+@dead.command(cls=Command)
+@click.argument("action_id", metavar="ACTION")
+@failure_options.json_option
+def outcome(*, action_id: str, as_json: bool) -> None:
+    """Show what became of the dead letters that ACTION replayed.
+
+    How many were delivered, are dead again, or still wait.
+
+    ACTION is the id that `callbacks dead replay` printed, or that of a replay on the operators' page, of the last 24
+    hours.
+    """
+    with failure_options.open_failures() as failures:
+        action = failures.action_log.find(action_id)
+        found = None if action is None else replay_outcome.read_outcome(failures.connection, action)
+    if found is None:
+        raise click.ClickException(f"no replay of dead letters in the last 24 hours has the id {action_id!r}")
+    click.echo(msgspec.json.encode(found) if as_json else found.text)
 
 
 @dead.command(cls=Command)

@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 import msgspec
+import redis
 
 from callbacks.cli.age import Age
 from callbacks.cli.redis_connection import open_redis
 from shared.events import rfc3339
-from workers.admin import action_log
+from workers.admin import action_log, replay_outcome
 from workers.admin.action_log import Action, ActionLog
 from workers.admin.bulk_action import Task
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
@@ -69,8 +70,9 @@ class Matches(NamedTuple):
 
 
 class OpenFailures(NamedTuple):
-    """The lists of failures, and the action log."""
+    """The lists of failures, and the action log, over one connection."""
 
+    connection: redis.Redis
     store: FailureStore
     action_log: ActionLog
     index_reader: IndexReader
@@ -80,7 +82,7 @@ class OpenFailures(NamedTuple):
 def open_failures() -> Iterator[OpenFailures]:
     """Open the failures in the Redis of the settings. An error of Redis ends the command with exit code 1."""
     with open_redis() as (_, client):
-        yield OpenFailures(FailureStore(client), ActionLog(client), IndexReader(client))
+        yield OpenFailures(client, FailureStore(client), ActionLog(client), IndexReader(client))
 
 
 def require_selection(ids: Sequence[str], *, select_all: bool, wanted: Wanted | None = None) -> None:
@@ -166,16 +168,20 @@ def run_on(
                         error = {"id": failure_id, "error": str(why)}
                         click.echo(msgspec.json.encode(error) if as_json else f"{failure_id}: {why}", err=not as_json)
                     progress.done, progress.failed = progress.done + part.done, progress.failed + len(failed)
+                    if failure_list.handler is not None:
+                        replay_outcome.record_replayed(failures.connection, progress.action_id, part.replayed)
                     bar.update(part.done + len(part.failed))
         except KeyboardInterrupt:
             progress.is_stopped = True
     done = {"replay": "replayed", "drop": "dropped"}[task]
+    has_outcome = task == "replay" and failure_list.handler is not None and progress.done and progress.action_id
     if as_json:
-        click.echo(
-            msgspec.json.encode({done: progress.done, "failed": progress.failed, "interrupted": progress.is_stopped})
-        )
+        summary = {done: progress.done, "failed": progress.failed, "interrupted": progress.is_stopped}
+        click.echo(msgspec.json.encode(summary | ({"action_id": progress.action_id} if has_outcome else {})))
     else:
         click.echo(f"{done}: {progress.done:,}" + (f"; failed: {progress.failed:,}" if progress.failed else ""))
+        if has_outcome:
+            click.echo(f"`callbacks dead outcome {progress.action_id}` shows what became of them.")
     if progress.is_stopped:
         raise click.Abort
     sys.exit(1 if progress.failed else 0)

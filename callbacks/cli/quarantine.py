@@ -22,7 +22,7 @@ def quarantine() -> None:
 @failure_options.json_option
 def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
     """List the quarantine, oldest first."""
-    with failure_options.open_failures() as (store, *_):
+    with failure_options.open_failures() as (_, store, *_):
         for row in store.list_quarantine(skip=skip, limit=limit):
             if as_json:
                 click.echo(msgspec.json.encode(row))
@@ -38,7 +38,7 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
 @failure_options.json_option
 def show(*, failure_id: str, as_json: bool) -> None:
     """Show one callback: what is wrong with it, and its body as received."""
-    with failure_options.open_failures() as (store, *_):
+    with failure_options.open_failures() as (_, store, *_):
         callback = store.read_quarantined(failure_id)
     if as_json:
         # A body may not be text; other bytes become U+FFFD here, and are printed unchanged without --json.

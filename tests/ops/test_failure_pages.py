@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -42,6 +43,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened) -> None:
         "quarantine": "/quarantine",
         "quarantine filtered to nothing": "/quarantine?error=nothing+like+it",
         "quarantined": f"/quarantine/{quarantined}",
+        "handler": "/handlers/crm",
         "handler paused": "/handlers/crm/pause",
         "actions": "/actions",
         "action": f"/actions/{stopped}",
@@ -180,6 +182,7 @@ def state(client: object) -> list[object]:
         ("/actions/0badc0de", 404),
         ("/handlers/crm/sideways", 404),
         ("/handlers/nobody/pause", 404),
+        ("/handlers/nobody", 404),
     ],
 )
 def test_what_is_not_there_or_not_understood_is_said(service: Service, path: str, status: int) -> None:
@@ -238,8 +241,11 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
         expect(page.get_by_role("main")).to_contain_text("and to no other handler")
         assert client.zcard(keys.dead("crm")) == 3
         page.get_by_role("button", name="Replay 2").click()
-        expect(page.get_by_role("status")).to_have_text("Done: 2.")
+        expect(page.get_by_role("status")).to_contain_text("2 put back; delivered 0, dead again ")
         fresh.rest()
+        page.reload()
+        expect(page.get_by_role("status")).to_have_text("2 put back; delivered 0, dead again 2, still waiting 0.")
+        expect(page.get_by_role("link", name="2 events failed again")).to_have_attribute("href", "/dead-letters/crm")
 
         sums = audit.run(client)
         after = {handler.handler: handler for handler in sums.handlers}
@@ -330,7 +336,9 @@ def test_a_handler_is_turned_off_and_on(fresh: Service, window: Opened, javascri
         page.get_by_role("link", name="Pause ledger").click()
         assert pause.read_state(client, "ledger") is None
         page.get_by_role("button", name="Pause ledger").click()
-        expect(page.get_by_role("row", name="ledger")).to_contain_text("paused")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Handler ledger")
+        expect(page.get_by_role("main")).to_contain_text("paused by an operator")
+        expect(page.get_by_role("main")).to_contain_text("when it is resumed")
         pausing = pause.read_state(client, "ledger")
         assert pausing is not None
         assert pausing.by == "operator"
@@ -343,6 +351,38 @@ def test_a_handler_is_turned_off_and_on(fresh: Service, window: Opened, javascri
             ("resume", "handler:ledger", "anna"),
             ("pause", "handler:ledger", "anna"),
         ]
+
+
+def test_the_page_of_a_handler_has_its_rate_its_failures_and_times_and_why_it_is_paused(
+    service: Service, window: Opened
+) -> None:
+    page = window(service.ops_url).open("/")
+    page.get_by_role("table", name="Handlers").get_by_role("link", name="crm", exact=True).click()
+    main = page.get_by_role("main")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Handler crm")
+    for text in (
+        r"5 of 26 attempts in ten minutes \(19 %\)",
+        r"attempts per second, mean of ten minutes",
+        r"p50 [\d.]+ m?s, p95 [\d.]+ m?s for each event",
+        r"p50 [\d.]+ m?s, p95 [\d.]+ m?s, p99 ",
+        r"21 events",
+    ):
+        expect(main).to_contain_text(re.compile(text))
+    expect(page.get_by_role("link", name="1 scheduled")).to_have_attribute("href", "/retries?handler=crm")
+    expect(page.get_by_role("link", name="4", exact=True)).to_have_attribute("href", "/dead-letters/crm")
+
+    with service.redis.client() as client:
+        now_ms = int(time.time() * 1000)
+        fields = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 90_000, "after_ms": 90_000, "times": 1}
+        client.hset(keys.paused("crm"), mapping=fields | {"reason": "crm.example answered 503 to +35699000001"})
+        try:
+            page.reload()
+            expect(main).to_contain_text("paused itself")
+            expect(main).to_contain_text("crm.example answered 503 to +356*****001")
+            expect(main).to_contain_text(re.compile(r"one event, at [\d:]{8} UTC, in 1 min|in \d\d s"))
+            expect(page.get_by_role("link", name="Resume crm")).to_be_visible()
+        finally:
+            client.delete(keys.paused("crm"))
 
 
 def test_one_box_ticks_all_of_a_page(fresh: Service, window: Opened) -> None:

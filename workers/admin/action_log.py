@@ -69,8 +69,12 @@ class LoggedAction(Action, frozen=True, kw_only=True):
 
 
 class ActionProgress(Struct, kw_only=True):
-    """How far an action has come. Who runs it counts here; the action log stores it."""
+    """How far an action has come. Who runs it counts here; the action log stores it.
 
+    `action_id` is that of `ActionLog.record`, "" if the action has no record.
+    """
+
+    action_id: str = ""
     done: int = 0
     failed: int = 0
     is_stopped: bool = False
@@ -137,7 +141,7 @@ class ActionLog:
         progress = ActionProgress()
         action_id = ""
         try:
-            action_id = self.start(action)
+            action_id = progress.action_id = self.start(action)
         except redis.OutOfMemoryError:
             log.warning("action=operator_action_not_logged what=%s where=%s", action.what, action.where)
         try:

@@ -17,6 +17,7 @@ from rq.utils import as_text
 
 from shared import keys
 from shared.errors import CallbacksError
+from workers.admin import replay_outcome
 from workers.admin.action_log import Action, ActionLog, ActionProgress, ActionState, LoggedAction, progress_fields
 from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
@@ -170,7 +171,7 @@ class BulkActions:
         while not work.is_finished:
             if is_stopping():
                 return "stopped"
-            work = self._run_step(work, progress)
+            work = self._run_step(work, progress, action_id)
             if not self._holds_lease(action_id, runner):
                 return None
             with self._connection.pipeline() as pipe:
@@ -190,11 +191,11 @@ class BulkActions:
             holder, is_left = pipe.execute()
         return bool(is_left) and (holder is None or as_text(holder) == runner)
 
-    def _run_step(self, work: Work, progress: ActionProgress) -> Work:
+    def _run_step(self, work: Work, progress: ActionProgress, action_id: str) -> Work:
         """Run one step, count it, and return what is left."""
         if isinstance(work, RemainingRetries):
             return self._promote_step(work, progress)
-        return self._failures_step(work, progress)
+        return self._failures_step(work, progress, action_id)
 
     def _promote_step(self, work: RemainingRetries, progress: ActionProgress) -> RemainingRetries:
         if work.job_ids:
@@ -205,7 +206,7 @@ class BulkActions:
         progress.done += self._retries.promote((member.handler, member.cursor.job_id) for member in members)
         return msgspec.structs.replace(work, cursor=cursor)
 
-    def _failures_step(self, work: RemainingWork, progress: ActionProgress) -> RemainingWork:
+    def _failures_step(self, work: RemainingWork, progress: ActionProgress, action_id: str) -> RemainingWork:
         if work.ids:
             ids: tuple[str, ...] = work.ids[:_FAILURES_PER_STEP]
             left = msgspec.structs.replace(work, ids=work.ids[_FAILURES_PER_STEP:])
@@ -219,6 +220,8 @@ class BulkActions:
         errors = list(work.errors)
         for progressed in do(work.failure_list, ids):
             progress.done += progressed.done
+            if work.handler is not None:
+                replay_outcome.record_replayed(self._connection, action_id, progressed.replayed)
             for failure_id, why in progressed.failed:
                 # A failure that was dropped or replayed since it was found is not an error.
                 if work.ids or not isinstance(why, FailureNotFound):

@@ -46,10 +46,14 @@ Selection: TypeAlias = Sequence[str] | ListSnapshot
 
 
 class StepResult(Struct, frozen=True):
-    """The result of a step: how many failures were replayed or dropped, and the ids of the others with their errors."""
+    """The result of a step: how many failures were replayed or dropped, and the ids of the others with their errors.
+
+    `replayed` are the ids of those that were replayed.
+    """
 
     done: int
     failed: tuple[tuple[str, CallbacksError], ...] = ()
+    replayed: tuple[str, ...] = ()
 
 
 class FailureStore:
@@ -117,7 +121,8 @@ class FailureStore:
         for ids in self._iterate_ids(failure_list, chosen):
             for part in self._replay_ids(failure_list, ids):
                 # A failure that was dropped or replayed since the snapshot is not an error.
-                yield StepResult(part.done, tuple(f for f in part.failed if not isinstance(f[1], FailureNotFound)))
+                failed = tuple(f for f in part.failed if not isinstance(f[1], FailureNotFound))
+                yield StepResult(part.done, failed, part.replayed)
 
     def drop(self, failure_list: FailureList, chosen: Selection) -> Iterator[StepResult]:
         """Drop failures permanently, counted as dropped. Works while it is iterated; yields one StepResult per step.
@@ -147,10 +152,11 @@ class FailureStore:
                 except CallbacksError as exc:
                     failed.append((failure_id, exc))
             found = self._replay_script.run(failure_list, plans)
+            replayed = tuple(failure_id for (failure_id, _), done in zip(plans, found, strict=True) if done)
             gone = [
                 (failure_id, FailureNotFound()) for (failure_id, _), done in zip(plans, found, strict=True) if not done
             ]
-            yield StepResult(len(plans) - len(gone), (*failed, *gone))
+            yield StepResult(len(replayed), (*failed, *gone), replayed)
 
     def _iterate_ids(self, failure_list: FailureList, snapshot: ListSnapshot) -> Iterator[list[str]]:
         """Yield the ids of a snapshot in batches, in no order.

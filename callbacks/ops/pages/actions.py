@@ -13,6 +13,7 @@ from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
 from callbacks.ops.pages.failure_pages import is_failure_id
 from shared.settings import Settings
+from workers.admin import replay_outcome
 from workers.admin.action_log import ActionLog
 from workers.admin.bulk_action import NothingToResume
 from workers.failures.cursor import Cursor
@@ -48,6 +49,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
             "action.html",
             logged_action=logged,
             errors=() if work is None else work.errors,
+            outcome=replay_outcome.read_outcome(client, logged),
             is_running=logged.state == "running" and not is_interrupted,
             is_interrupted=is_interrupted,
             can_resume=work is not None and not work.is_finished and not state.is_running,
@@ -79,10 +81,10 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
 
 
 def _back(where: str) -> str:
-    """Return the path of the failure list, of the retries or of the handlers."""
+    """Return the path of the failure list, of the retries or of the handler."""
     kind, _, handler = where.partition(":")
     if kind == "retries":
         return f"/retries?handler={quote(handler, safe='')}" if handler else "/retries"
     if kind == "quarantine":
         return "/quarantine"
-    return f"/dead-letters/{handler}" if kind == "dead" else "/dead-letters"
+    return f"/dead-letters/{handler}" if kind == "dead" else f"/handlers/{quote(handler, safe='')}"

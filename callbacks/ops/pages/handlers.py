@@ -1,6 +1,10 @@
-"""Pause and resume a handler, linked from the page *Dead letters*: confirmed on a page, and logged as an action."""
+"""The page of a handler, linked from *Now*: its rate, failures and times, and why it is paused and until when.
+
+Pausing and resuming it is confirmed on a page of its own, and logged as an action.
+"""
 
 from typing import Final, Literal
+from urllib.parse import quote
 
 import redis
 from starlette.exceptions import HTTPException
@@ -10,7 +14,8 @@ from starlette.routing import Route
 
 from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.renderer import render_page
-from callbacks.ops.pages.dead_letters import BASE
+from callbacks.ops.status import service_status
+from shared.recent_outcomes import WINDOW_SECONDS
 from shared.settings import Settings
 from workers.admin.action_log import Action, ActionLog
 from workers.failures.failure_list import handler_names
@@ -19,9 +24,23 @@ from workers.runtime import pause
 _WHAT: Final[tuple[Literal["resume", "pause"], ...]] = ("resume", "pause")
 
 
-def routes(client: redis.Redis, _: Settings) -> list[Route]:
+def routes(client: redis.Redis, settings: Settings) -> list[Route]:
     """Return the routes."""
     action_log = ActionLog(client)
+
+    def show(request: Request) -> Response:
+        found = service_status.read_handler(client, settings, request.path_params["handler"])
+        if found is None:
+            raise HTTPException(404)
+        status, call_times = found
+        return render_page(
+            request,
+            "handler.html",
+            at=status,
+            call_times=call_times,
+            per_second=status.tried / WINDOW_SECONDS,
+            pausing=pause.read_state(client, status.handler),
+        )
 
     def ask(request: Request) -> Response:
         handler, what = _parse_path(client, request)
@@ -36,9 +55,10 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
                 pause.pause(client, handler)
             else:
                 pause.resume(client, handler)
-        return RedirectResponse(BASE, 303)
+        return RedirectResponse(f"/handlers/{quote(handler, safe='')}", 303)
 
     return [
+        Route("/handlers/{handler}", show),
         Route("/handlers/{handler}/{what}", ask, methods=["GET"]),
         Route("/handlers/{handler}/{what}", apply, methods=["POST"]),
     ]

@@ -18,7 +18,7 @@ from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop
-from shared.metrics import DELIVERY_BUCKETS, INFINITY, SEPARATOR
+from shared.metrics import DELIVERY_BUCKETS, INFINITY, SECONDS_BUCKETS, SEPARATOR
 from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount, estimate_percentile
 from shared.settings import Settings
@@ -54,6 +54,13 @@ class DeliveryPercentiles(Struct, frozen=True, kw_only=True):
     p50_seconds: float
     p95_seconds: float
     p99_seconds: float
+
+
+class CallPercentiles(Struct, frozen=True, kw_only=True):
+    """Seconds that a handler takes for an event, of all events since they are counted; estimated as deliveries are."""
+
+    p50_seconds: float
+    p95_seconds: float
 
 
 class HandlerStatus(Struct, frozen=True, kw_only=True):
@@ -204,6 +211,15 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
     )
 
 
+def read_handler(
+    client: redis.Redis, settings: Settings, name: str
+) -> tuple[HandlerStatus, CallPercentiles | None] | None:
+    """Return the status of one handler and how long its calls take; None for an unknown one. Raise redis.RedisError."""
+    found = snapshot.read_snapshot(client, settings.durability)
+    status = next((one for one in _handlers(found) if one.handler == name), None)
+    return None if status is None else (status, _call_times(found, name))
+
+
 def _refused(found: Snapshot) -> Iterator[RefusalStatus]:
     for count in found.recent_rate.refused:
         last = found.refused_addresses.get(count.reason) if count.sender == "known" else None
@@ -238,6 +254,13 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
             )
         )
     return tuple(rows)
+
+
+def _call_times(found: Snapshot, handler: str) -> CallPercentiles | None:
+    name = f"handler{SEPARATOR}{handler}{SEPARATOR}le{SEPARATOR}"
+    counts = [found.metrics.get(f"{name}{bound}", 0) for bound in (*SECONDS_BUCKETS, INFINITY)]
+    p50, p95 = (estimate_percentile(counts, share, bounds=SECONDS_BUCKETS) for share in (0.5, 0.95))
+    return None if p50 is None or p95 is None else CallPercentiles(p50_seconds=p50, p95_seconds=p95)
 
 
 def _delivery_times(found: Snapshot, handler: str) -> DeliveryPercentiles | None:
