@@ -24,6 +24,8 @@ from callbacks.cli.command import Command
 from callbacks.cli.quiet_log import quiet_log
 from callbacks.ops.notices.targets import read_targets
 from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
+from shared.cells import Cell
+from shared.cells_reader import CellsReader
 from shared.counted import counted
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
@@ -99,6 +101,7 @@ def _find_problems() -> Iterator[CheckResult]:
     yield from _addresses(loaded)
     yield from _listening(loaded)
     yield from _redis(loaded)
+    yield from _cells(loaded.cells)
     yield from _spool(loaded)
     yield from _run_dir(loaded)
     yield from _notices(loaded)
@@ -240,6 +243,22 @@ def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:
         )
     finally:
         client.close()
+
+
+def _cells(cells: Sequence[Cell]) -> Iterator[CheckResult]:
+    if not cells:
+        return
+    reader = CellsReader(cells, lambda client: client.ping, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+    for one in reader.read():
+        if one.value is not None:
+            yield CheckResult("ok", f"CALLBACKS_CELLS: cell {one.cell!r}, {one.redis_url}, answers")
+        else:
+            yield CheckResult(
+                "wrong",
+                f"CALLBACKS_CELLS: cell {one.cell!r}: {one.problem}",
+                "Start Redis there, or correct the address, user or password; until then the cell is unavailable.",
+            )
+    reader.close()
 
 
 def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:

@@ -51,6 +51,18 @@ def test_redis_that_cannot_be_reached_without_showing_its_password(tmp_path: Pat
     assert "s3cret" not in ended.stdout + ended.stderr
 
 
+def test_each_cell_is_tried_and_named(redis_server: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    cells = {"CALLBACKS_CELLS": f"north={redis_server.url},west=redis://:s3cret@127.0.0.1:{port}/0"}
+
+    ended = run("check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": redis_server.url, **cells})
+
+    assert ended.returncode == 1
+    assert f"CALLBACKS_CELLS: cell 'north', {redis_server.url}, answers" in ended.stdout
+    assert f"CALLBACKS_CELLS: cell 'west': redis://127.0.0.1:{port}/0 cannot be used" in ended.stdout
+    assert "s3cret" not in ended.stdout + ended.stderr
+
+
 def test_redis_that_asks_for_a_password(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
     server = start_redis({"requirepass": "s3cret"})
     url = f"redis://127.0.0.1:{server.port}/0"
