@@ -1,6 +1,6 @@
 """Where notices go: the targets that CALLBACKS_NOTIFY names. A target is shown as its position and scheme, no more.
 
-The libraries are imported only if there is a target: they need the extra `notify`, and some ten MiB of memory.
+The libraries are imported only if there is a target: they need the extra `notify`, and about 30 MiB of memory.
 """
 
 import hashlib
