@@ -93,7 +93,9 @@ def metrics(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:callbacks_[a-z_]+|up)\b(?!\()", re.sub(r'"[^"]*"', '""', expression)))
 
 
-def test_every_query_of_the_dashboard_and_of_the_alerts_finds_what_it_asks_for(prometheus: PrometheusServer) -> None:
+def test_the_dashboard_and_the_alerts_find_what_they_ask_for_and_ask_for_every_metric(
+    prometheus: PrometheusServer,
+) -> None:
     # All cells, or none: what Grafana puts there.
     (every,) = [one["allValue"] for one in _dashboard()["templating"]["list"] if one["name"] == "cell"]
     queries = [
@@ -113,9 +115,7 @@ def test_every_query_of_the_dashboard_and_of_the_alerts_finds_what_it_asks_for(p
         assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['name'].lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}
-
-
-def test_every_metric_that_is_exposed_is_on_the_dashboard_or_in_an_alert(prometheus: PrometheusServer) -> None:
+    # And nothing is exposed in vain.
     shown = metrics(DASHBOARD.read_text().replace('\\"', "'").replace('"', " ")) | metrics(ALERTS.read_text())
     exposed = {name for name in prometheus.get("label/__name__/values") if name.startswith("callbacks_")}
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exposed}
