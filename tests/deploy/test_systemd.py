@@ -55,6 +55,15 @@ def test_a_process_that_hangs_is_killed_and_started_again_without_limit(unit: Pa
         assert re.search(f"^{re.escape(line)}$", unit.read_text(), re.MULTILINE), line
 
 
+def test_the_unit_of_deliver_names_the_secrets_of_the_built_in_handlers() -> None:
+    text = (DEPLOY / "systemd" / "callbacks-deliver.service").read_text()
+
+    assert set(re.findall(r"^# Environment=(\w+)=%d/", text, re.MULTILINE)) == {
+        "DATABASE_URL_FILE",
+        "CALLBACKS_FORWARD_SECRETS_FILE",
+    }
+
+
 def test_they_start_what_the_procfile_starts(tmp_path: Path) -> None:
     lines = dict(line.split(": ", 1) for line in (REPOSITORY / "Procfile").read_text().splitlines())
     for name, line in lines.items():
