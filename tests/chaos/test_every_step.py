@@ -6,7 +6,7 @@ that the stage watches, from its very first one until nothing moves any more, a 
 two runs are quite the same, as a waiting process polls Redis, and so a few points at the end of a stage are
 never reached by the run that was to be spoiled there: these are counted, and must stay few.
 
-`make chaos` tries all points; without CHAOS_SECONDS it is every 29th, and CHAOS_SEED says with which to begin.
+`make chaos` tries all points; without CHAOS_SECONDS it is every 47th, and CHAOS_SEED says with which to begin.
 """
 
 import json
@@ -33,8 +33,8 @@ from tests.redis_server import RedisServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proxy finds out by /proc whose a connection is")
 
 _SCENARIOS: Final = 4
-# In short: every 29th; each fault gets its share, as 29 is not a multiple of 3.
-_STRIDE: Final = 29
+# In short: every 47th; each fault gets its share, as 47 is not a multiple of 3.
+_STRIDE: Final = 47
 # Module, name, seconds instead of more. None of them decides what is kept or requeued, only when.
 _SHORTER_WAITS: Final = (
     ("ingest.spool.drainer", "TICK_SECONDS", 0.02),

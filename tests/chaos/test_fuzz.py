@@ -25,7 +25,7 @@ from tests.memory import resident_mib
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import NewFailure
 
-NUMBER: Final = int(os.environ.get("FUZZ_BODIES", "8000"))
+NUMBER: Final = int(os.environ.get("FUZZ_BODIES", "4000"))
 SEED: Final = int(os.environ.get("CHAOS_SEED", "1"))
 # Smaller than what some of the bodies are when they are decompressed.
 MAX_BODY_BYTES: Final = 64 << 10

@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer
 from tests.web_process import MAX_BODY_BYTES, TOKEN, StartWeb, WebProcess, report
 
 BODIES = int(os.environ.get("FUZZ_SOCKET_BODIES", "1500"))
-REQUESTS = max(1000, BODIES // 5)
+REQUESTS = max(600, BODIES // 5)
 # What docs/guarantees.md says that the gateway is answered, and no other: above all no 5xx but 503.
 DOCUMENTED = {200, 400, 403, 404, 405, 408, 413, 415, 431, 503}
 # Python's and the allocator's own caches fill within the first requests, some MiB; a leak of one of the bodies

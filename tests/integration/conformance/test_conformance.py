@@ -24,6 +24,8 @@ def test_each_fault_is_found_by_the_right_checks_and_by_no_other(
     monkeypatch.setenv("COLUMNS", "300")  # so that the reason is on the line
     source = Path(bad_handlers.__file__).read_text(encoding="utf-8")
     pytester.makepyfile(test_bad=source)
+    # What a handler leaves open on purpose is not waited for as long as what may be closing.
+    pytester.makeconftest("from workers.testing import open_resources\nopen_resources._WAIT_SECONDS = 1.0")
 
     output = pytester.runpytest_subprocess("-W", "error", "-rfE", "--tb=no", "-q").stdout.str()
 
