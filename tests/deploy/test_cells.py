@@ -208,7 +208,7 @@ def test_a_cell_is_killed_amid_a_campaign_over_16_urls_and_returns_and_nothing_i
 
     expected = {event for source in TOKENS for event in acknowledged(tmp_path / f"{source}.jsonl", source=source)}
     in_north, in_south = delivered(north.events), delivered(south.events)
-    assert len(expected) > 1000
+    assert len(expected) > 800
     assert not expected - in_north.keys() - in_south.keys(), "lost"
     assert set(in_north.values()) == {1}, "doubled in a cell where nothing was killed"
     assert sums["balances"], sums
@@ -227,7 +227,7 @@ async def send_campaigns(front: Front, folder: Path, *, seed: int) -> list[RunSu
             *(
                 send_campaign(
                     plan(
-                        CampaignOptions(destinations=18, replies=3, bundle=(1, 3), seed=seed + number),
+                        CampaignOptions(destinations=13, replies=3, bundle=(1, 3), seed=seed + number),
                         start_at=start_at,
                     ),
                     parse_urls(front.url(source)),
