@@ -41,7 +41,8 @@ def measure(run: Run) -> None:
     run.compare(TABLE, {OURS: lambda: of_callbacks(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
     run.add_remark(
         f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
-        "when all is delivered and the marks of the remembered events have expired (here: are deleted)."
+        "when all is delivered and the marks of the remembered events have expired (here: are deleted). The delivery "
+        "log is deleted, too: it takes what CALLBACKS_DELIVERY_LOG_BYTES allows, whatever waits or is remembered."
     )
 
 
@@ -50,12 +51,12 @@ def of_callbacks(callbacks: int) -> Measurements:
     with Deployment() as deployment:
         redis = deployment.redis
         backlog.fill(redis, _FIRST_DRAIN)
-        backlog.drain(deployment)
+        _drain(deployment)
         _forget(redis)
         start = _used(redis)
         backlog.fill(redis, callbacks)
         filled = _used(redis)
-        backlog.drain(deployment)
+        _drain(deployment)
         drained = _used(redis)
         events = _forget(redis)
         if events != callbacks * bodies.REPORTS:
@@ -85,6 +86,12 @@ def of_callbacks(callbacks: int) -> Measurements:
             measured[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / stored
             measured[IN_SPOOL] = _spooled(deployment)
     return measured
+
+
+def _drain(deployment: Deployment) -> None:
+    """Deliver what waits, and delete the delivery log."""
+    backlog.drain(deployment)
+    deployment.redis.delete(*deployment.redis.scan_iter(f"{keys.DELIVERY_LOG}*"))
 
 
 def _expand(deployment: Deployment) -> None:
