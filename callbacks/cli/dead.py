@@ -14,7 +14,7 @@ from callbacks.cli.failure_options import Wanted
 from callbacks.cli.numbers_option import Numbers, numbers_option, shown_number
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
-from workers.admin import replay_outcome
+from workers.admin import dead_letter_export, error_groups, replay_outcome
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
@@ -22,25 +22,41 @@ from workers.failures.store import FailureStore
 
 @click.group(cls=Group)
 def dead() -> None:
-    """List, show, replay or drop dead letters: events that a handler gave up on."""
+    """List, show, export, replay or drop dead letters: events that a handler gave up on."""
 
 
 @dead.command("list", cls=Command)
 @click.argument("handler", required=False)
 @failure_options.paging_options
 @numbers_option
+@click.option("--group", "by_error", is_flag=True, help="Count those of HANDLER by error, the newest 20,000.")
 @failure_options.json_option
-def list_letters(*, handler: str | None, skip: int, limit: int, numbers: Numbers, as_json: bool) -> None:
+def list_letters(
+    *, handler: str | None, skip: int, limit: int, numbers: Numbers, by_error: bool, as_json: bool
+) -> None:
     """List the dead letters of HANDLER.
 
     Oldest first; for each its id, when it was given up on, handler, attempts, message id, status, phone number and
     error. Without HANDLER, list how many each handler has.
     """
-    with failure_options.open_failures() as (_, store, *_):
+    with failure_options.open_failures() as (client, store, *_):
         if handler is None:
+            if by_error:
+                raise click.UsageError("Give HANDLER: --group counts the dead letters of one handler.")
             _list_handlers(store, as_json=as_json)
             return
         _require_list(store, handler)
+        if by_error:
+            for group in error_groups.read_groups(client, handler).groups:
+                found = {
+                    "error": group.error,
+                    "dead": group.dead,
+                    "newest_at": group.newest_at,
+                    "newest": group.newest_id,
+                }
+                line = f"{group.dead:>9,}  {group.newest_at}  {terminal_text.short(group.error)}"
+                click.echo(msgspec.json.encode(found) if as_json else line)
+            return
         for row in store.list_dead_letters(handler, skip=skip, limit=limit):
             shown = msgspec.structs.replace(row, number=shown_number(row.number, numbers))
             click.echo(msgspec.json.encode(shown) if as_json else _as_line(shown))
@@ -72,6 +88,25 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
     click.echo(
         f"error     {terminal_text.short(letter.error)}\n\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip()
     )
+
+
+@dead.command(cls=Command)
+@click.argument("handler")
+@failure_options.filter_options
+@numbers_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
+def export(*, handler: str, error: str, since: datetime | None, numbers: Numbers, as_csv: bool) -> None:
+    """Print all dead letters of HANDLER as JSON lines or CSV.
+
+    Oldest first, without a limit. Phone numbers and texts are masked. With `--numbers full` each line has the whole
+    event too, and the error as the handler raised it.
+    """
+    with failure_options.open_failures() as (_, store, *_):
+        _require_list(store, handler)
+        for line in dead_letter_export.iterate_lines(
+            store, handler, as_csv=as_csv, is_full=numbers == "full", error=error, since=since
+        ):
+            click.echo(line, nl=False)
 
 
 @dead.command(cls=Command)

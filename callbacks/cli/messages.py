@@ -1,10 +1,8 @@
 """`callbacks messages`: a list of messages from the tables of the handler `sql`, as text, JSON or CSV."""
 
-import csv
-import io
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -14,11 +12,8 @@ from callbacks.cli.command import Command
 from callbacks.cli.event_line import parse_status
 from callbacks.cli.numbers_option import Numbers, numbers_option
 from callbacks.cli.terminal_text import short
-from shared.events import rfc3339
+from shared.csv_text import csv_line
 from workers.handlers.sql.history import Message
-
-# Spreadsheets read a cell that begins so as a formula, even in quotes (OWASP, "CSV Injection").
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @click.command(cls=Command)
@@ -68,23 +63,6 @@ def _as_text(row: Message) -> str:
 
 def _print_csv(rows: Iterable[Message]) -> None:
     names = Message.__struct_fields__
-    _print_line(names)
+    click.echo(csv_line(names), nl=False)
     for row in rows:
-        _print_line([_cell(getattr(row, name)) for name in names])
-
-
-def _print_line(cells: Iterable[str]) -> None:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    click.echo(line.getvalue(), nl=False)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+        click.echo(csv_line(getattr(row, name) for name in names), nl=False)

@@ -1,6 +1,7 @@
 """The pages *Dead letters*, *Quarantine* and *Actions* in a real browser: what they show, and what one can do there."""
 
 import itertools
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened) -> None:
         "retries filtered to nothing": "/retries?error=nothing+like+it",
         "dead letters": "/dead-letters",
         "dead letters of crm": "/dead-letters/crm",
+        "dead letters by error": "/dead-letters/crm/errors",
         "dead letter": f"/dead-letters/crm/{dead}",
         "quarantine": "/quarantine",
         "quarantine filtered to nothing": "/quarantine?error=nothing+like+it",
@@ -93,6 +95,24 @@ def test_dead_letters_are_listed_with_what_the_handler_said(service: Service, wi
     page.get_by_label("Error contains").fill("something else")
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_text("There are no more failures with an error that contains something else.")).to_be_visible()
+
+
+def test_dead_letters_are_counted_by_error_and_exported_masked(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/dead-letters/crm")
+    page.get_by_role("link", name="Group by error").click()
+    row = page.get_by_role("row", name="no such customer")
+    expect(row.get_by_role("cell").first).to_have_text("4")
+    row.get_by_role("link", name="Show").click()
+    expect(page.get_by_label("Error contains")).to_have_value("no such customer")
+    expect(page.get_by_role("row")).to_have_count(1 + 4)
+
+    lines = httpx.get(f"{service.ops_url}/dead-letters/crm/export.jsonl", trust_env=False, timeout=30)
+    assert lines.headers["content-disposition"] == 'attachment; filename="Dead_letters_of_crm.jsonl"'
+    assert [json.loads(line)["error"] for line in lines.text.splitlines()] == ["no such customer"] * 4
+    table = httpx.get(f"{service.ops_url}/dead-letters/crm/export.csv", trust_env=False, timeout=30)
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    assert table.text.startswith("handler,id,died_at,")
+    assert httpx.get(f"{service.ops_url}/dead-letters/crm/export.exe", trust_env=False).status_code == 404
 
 
 def test_hostile_text_stays_text(service: Service, window: Opened) -> None:

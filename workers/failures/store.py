@@ -19,6 +19,7 @@ from workers.failures.failure import (
     FailureNotFound,
     QuarantinedCallback,
     QuarantineRow,
+    StillUnreadable,
 )
 from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of, handler_names
 from workers.failures.replay import ReplayPlan, ReplayScript, plan_replay
@@ -92,12 +93,16 @@ class FailureStore:
         self, handler: str, *, skip: int = 0, limit: int | None = None
     ) -> Iterator[DeadLetterSummary]:
         """Yield a handler's dead letters, oldest first, without the first `skip`; read while it is iterated."""
-        failure_list = dead_letters_of(handler)
-        ids = [event_id for event_id, _ in self._iterate_rows(failure_list, ("died_ms",), skip, limit)]
-        for batch in self._read_batches(failure_list, ids):
-            for event_id, values in read_fields(self._connection, failure_list, batch, failure.DEAD_LETTER_FIELDS):
-                if values[0] is not None:  # otherwise it was dropped or replayed meanwhile
-                    yield failure.parse_dead_letter_summary(handler, event_id, values)
+        for event_id, values in self._iterate_dead_letters(handler, skip, limit):
+            yield failure.parse_dead_letter_summary(handler, event_id, values)
+
+    def iterate_dead_letters(self, handler: str) -> Iterator[DeadLetter | DeadLetterSummary]:
+        """Yield a handler's dead letters, oldest first; a summary of one that a newer release wrote."""
+        for event_id, values in self._iterate_dead_letters(handler, 0, None):
+            try:
+                yield failure.parse_dead_letter(handler, event_id, values)
+            except StillUnreadable:
+                yield failure.parse_dead_letter_summary(handler, event_id, values)
 
     def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
         """Return one quarantined callback. Raises FailureNotFound."""
@@ -157,6 +162,16 @@ class FailureStore:
                 (failure_id, FailureNotFound()) for (failure_id, _), done in zip(plans, found, strict=True) if not done
             ]
             yield StepResult(len(replayed), (*failed, *gone), replayed)
+
+    def _iterate_dead_letters(
+        self, handler: str, skip: int, limit: int | None
+    ) -> Iterator[tuple[str, Sequence[bytes]]]:
+        failure_list = dead_letters_of(handler)
+        ids = [event_id for event_id, _ in self._iterate_rows(failure_list, ("died_ms",), skip, limit)]
+        for batch in self._read_batches(failure_list, ids):
+            for event_id, values in read_fields(self._connection, failure_list, batch, failure.DEAD_LETTER_FIELDS):
+                if values[0] is not None:  # otherwise it was dropped or replayed meanwhile
+                    yield event_id, values
 
     def _iterate_ids(self, failure_list: FailureList, snapshot: ListSnapshot) -> Iterator[list[str]]:
         """Yield the ids of a snapshot in batches, in no order.

@@ -7,28 +7,33 @@ import msgspec
 import redis
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
+    ROWS,
     SHOWN_CHARACTERS,
     FailurePages,
     ListLabels,
     download,
     is_failure_id,
+    plain_name,
     render_not_found,
 )
 from callbacks.ops.status import snapshot
 from shared import events, queues
 from shared.settings import Settings
+from workers.admin import dead_letter_export, error_groups
 from workers.failures import failure, store
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList, dead_letters_of, handler_names
+from workers.failures.store import FailureStore
 from workers.runtime import pause
 
 BASE: Final = "/dead-letters"
+_MEDIA_TYPES: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 
 
 def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
@@ -44,6 +49,27 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
     def list_failures(request: Request) -> Response:
         failure_list, labels = _named_list(client, request)
         return pages.list_page(request, failure_list, labels)
+
+    def list_errors(request: Request) -> Response:
+        failure_list, labels = _named_list(client, request)
+        found = error_groups.read_groups(client, str(failure_list.handler))
+        return render_page(
+            request, "dead_letter_errors.html", labels=labels, failure_list=failure_list, found=found, most=ROWS
+        )
+
+    def export(request: Request) -> Response:
+        failure_list, labels = _named_list(client, request)
+        extension = request.path_params["extension"]
+        if extension not in _MEDIA_TYPES:
+            raise HTTPException(404)
+        lines = dead_letter_export.iterate_lines(
+            FailureStore(client), str(failure_list.handler), as_csv=extension == "csv"
+        )
+        return StreamingResponse(
+            (line.encode(errors="replace") for line in lines),
+            media_type=_MEDIA_TYPES[extension],
+            headers={"content-disposition": f'attachment; filename="{plain_name(labels.title)}.{extension}"'},
+        )
 
     def confirm(request: Request) -> Response:
         failure_list, labels = _named_list(client, request)
@@ -85,6 +111,8 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         Route(one, list_failures),
         Route(f"{one}/confirm", confirm, methods=["POST"]),
         Route(f"{one}/actions", run, methods=["POST"]),
+        Route(f"{one}/errors", list_errors),
+        Route(f"{one}/export.{{extension}}", export),
         Route(f"{one}/{{failure_id}}", show),
         Route(f"{one}/{{failure_id}}/event", event),
     ]

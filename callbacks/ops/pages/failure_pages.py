@@ -187,12 +187,16 @@ def parse_action_id(request: Request) -> str:
 
 def download(name: str, content: bytes) -> Response:
     """Return untrusted content as a plain text file that a browser downloads and never renders or runs."""
-    plain = "".join(character if character.isalnum() or character in "-_" else "_" for character in name)
     headers = {
-        "content-disposition": f'attachment; filename="{plain}.txt"',
+        "content-disposition": f'attachment; filename="{plain_name(name)}.txt"',
         "content-security-policy": "default-src 'none'; sandbox",
     }
     return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+def plain_name(name: str) -> str:
+    """Return a name for a file without its extension, of letters, digits, hyphens and underscores."""
+    return "".join(character if character.isalnum() or character in "-_" else "_" for character in name)
 
 
 def render_not_found(request: Request, exc: FailureNotFound, labels: ListLabels) -> Response:

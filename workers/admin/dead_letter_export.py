@@ -1,0 +1,74 @@
+"""The dead letters of a handler as JSON lines or CSV, oldest first, before they are dropped.
+
+By default numbers and texts of people are masked, and the event itself is left out. In full a line has the event and
+the error as the handler raised it.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from shared.csv_text import csv_line
+from shared.events import rfc3339
+from workers.deliver.error_text import masked_line
+from workers.failures.event_summary import summarize
+from workers.failures.failure import DeadLetter, DeadLetterSummary
+from workers.failures.store import FailureStore
+from workers.handlers.mask import mask_number
+
+COLUMNS: Final = ("handler", "id", "died_at", "attempts", "kind", "message_id", "status", "number", "error")
+
+
+def iterate_lines(
+    store: FailureStore,
+    handler: str,
+    *,
+    as_csv: bool,
+    is_full: bool = False,
+    error: str = "",
+    since: datetime | None = None,
+) -> Iterator[str]:
+    """Yield the lines, each with its end; those whose error contains a text, in any case, and that died since then.
+
+    They are read while it is iterated. Raise redis.RedisError.
+    """
+    since_text = "" if since is None else rfc3339(since)
+    columns = (*COLUMNS, "event") if is_full else COLUMNS
+    if as_csv:
+        yield csv_line(columns)
+    for letter in store.iterate_dead_letters(handler):
+        if error.casefold() in letter.error.casefold() and letter.died_at >= since_text:
+            fields = _fields(letter, is_full=is_full)
+            if as_csv:
+                yield csv_line([fields[name] for name in columns])
+            else:
+                yield msgspec.json.encode(fields | _event_field(letter, is_full=is_full)).decode() + "\n"
+
+
+def _fields(letter: DeadLetter | DeadLetterSummary, *, is_full: bool) -> dict[str, Any]:
+    event = letter.event if isinstance(letter, DeadLetter) else None
+    number = None
+    which: dict[str, Any] = {"kind": None, "message_id": None, "status": None}
+    if event is not None:
+        which = {**summarize(event)}
+        number = which.pop("number")
+    if number is not None and not is_full:
+        number = mask_number(number)
+    fields = {
+        "handler": letter.handler,
+        "id": letter.id,
+        "died_at": letter.died_at,
+        "attempts": letter.attempts,
+        **which,
+        "number": number,
+        "error": letter.error if is_full else masked_line(letter.error, [] if event is None else [event]),
+    }
+    return fields | ({"event": None if event is None else event.to_json()} if is_full else {})
+
+
+def _event_field(letter: DeadLetter | DeadLetterSummary, *, is_full: bool) -> dict[str, Any]:
+    if not is_full or not isinstance(letter, DeadLetter):
+        return {}
+    return {"event": msgspec.Raw(letter.event.to_json().encode())}
