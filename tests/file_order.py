@@ -44,6 +44,7 @@ LONG_FILES: Final = (
     "acceptance/test_prometheus.py",
     "integration/jsonl/test_jsonl_trouble.py",
     "acceptance/test_failures.py",
+    "deploy/test_cells.py",
     "acceptance/test_redis_elsewhere.py",
     "integration/deliver/test_handlers_independent.py",
     "integration/commit/test_commit_durability.py",
