@@ -86,9 +86,10 @@ chaos: .venv/.test  ## break everything on purpose, for half an hour (CHAOS_SECO
 soak: .venv/.test  ## a steady load for twenty minutes: memory stays flat, Redis gives all back (SOAK_SECONDS)
 	SOAK_SECONDS=$${SOAK_SECONDS:-1200} $(BIN)/pytest -s tests/chaos/test_soak.py
 
-hosts: .venv/.test  ## cut off, delay and freeze hosts in network namespaces, for most of an hour (HOSTS_ROUNDS, HOSTS_SEED)
+hosts: .venv/.test  ## cut off, delay and freeze hosts in network namespaces, for half an hour (HOSTS_ROUNDS, HOSTS_SEED)
 	rm -f tests/hosts/results.jsonl
-	HOSTS_ROUNDS=$${HOSTS_ROUNDS:-3} $(BIN)/pytest -n 4 tests/hosts
+	seed=$${HOSTS_SEED:-$$(date +%s)}; echo "HOSTS_SEED=$$seed"; \
+		HOSTS_ROUNDS=$${HOSTS_ROUNDS:-3} HOSTS_SEED=$$seed $(BIN)/pytest -n 4 tests/hosts
 	$(BIN)/python -m tests.docs.generated
 
 fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over sockets (FUZZ_BODIES, CHAOS_SEED)

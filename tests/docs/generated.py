@@ -12,6 +12,7 @@ from benchmarks import capacity, sizing, summary, table
 from benchmarks.command import RESULTS
 from shared import settings
 from tests.docs import pages
+from tests.hosts import faults, results
 from workers.handlers.forward.rules import RULES
 
 _WORDS: Final = ("none", "standard output")
@@ -34,6 +35,11 @@ def forward_table() -> Iterator[str]:
         yield f"| {row.answers} | {row.event.value} | {row.target.value} |"
 
 
+def hosts_table() -> Iterator[str]:
+    """Yield the table of what became of callbacks while hosts or their network failed."""
+    return results.table(results.read(), [fault.name for fault in faults.FAULTS])
+
+
 # Page, first mark, and what is between it and its end.
 PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("README.md", table.BEGIN_SUMMARY, lambda: summary.lines(table.read(RESULTS))),
@@ -43,6 +49,7 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("docs/scaling.md", "<!-- limits: made by make docs -->", lambda: capacity.limit_lines(table.read(RESULTS))),
     ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(table.read(RESULTS))),
     ("docs/settings.md", "<!-- settings: made by make docs -->", settings_table),
+    ("docs/guarantees.md", "<!-- hosts: made by make hosts -->", hosts_table),
     ("docs/built-in-handlers.md", "<!-- forward: made by make docs -->", forward_table),
 )
 

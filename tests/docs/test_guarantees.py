@@ -5,6 +5,7 @@ from typing import get_args
 
 from shared import refusals, settings
 from tests.docs import pages
+from tests.hosts import faults, results
 
 PAGE = "docs/guarantees.md"
 
@@ -23,3 +24,13 @@ def test_its_table_has_each_status_that_the_web_process_answers() -> None:
     answered = {reason.status for reason in refusals.REASONS.values()}
 
     assert statuses == answered | {200}
+
+
+def test_its_table_of_faults_is_of_rounds_in_which_nothing_was_lost_and_every_callback_was_accepted() -> None:
+    found = results.read()
+
+    assert {one.fault for one in found} == {fault.name for fault in faults.FAULTS}
+    for fault in faults.FAULTS:
+        rounds = [one for one in found if one.fault == fault.name]
+        assert len(rounds) >= 3, fault.name
+        assert all(one.balances and not one.lost and not one.discarded and not one.restarts for one in rounds)

@@ -54,8 +54,8 @@ def table(rounds: Iterable[Round], faults: Iterable[str]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for fault in faults:
         if found := by_fault.get(fault):
-            seconds = sorted(one.seconds_to_recover for one in found)
+            seconds = sorted(round(one.seconds_to_recover) for one in found)
             yield (
                 f"| {fault} | {len(found)} | {sum(one.accepted for one in found):,} | {sum(one.lost for one in found)} "
-                f"| {sum(one.doubled for one in found)} | {seconds[0]:.0f} to {seconds[-1]:.0f} |"
+                f"| {sum(one.doubled for one in found)} | {seconds[0]} to {seconds[-1]} |"
             )
