@@ -72,6 +72,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     traces_off          OpenTelemetry's variables ask for traces, which cannot be sent: missing= a package, or error=
     traces_trouble      OpenTelemetry reports a problem, such as a collector that does not answer: where= in its code;
                         logged once a minute, with the count
+    ops_plain_http      at the start of `callbacks ops`: others on the network can read its password, because nothing
+                        known adds HTTPS
     signed_in, signed_out
                         an operator signed in or out on the operators' page: operator= the name given
     sign_in_refused     a sign-in failed: why= wrong_password or too_many_attempts, address=

@@ -161,6 +161,9 @@ def _listening(loaded: settings.Settings) -> Iterator[CheckResult]:
                 )
         except ConfigurationError as exc:
             yield CheckResult("wrong", str(exc), "Until then `callbacks ops` does not start.")
+    problem = ops_address.plain_http_problem(loaded, loaded.ops_host)
+    if problem:
+        yield CheckResult("advice", problem, ops_address.PLAIN_HTTP_REMEDY)
 
 
 def _metrics_port(port: int, loaded: settings.Settings) -> Iterator[CheckResult]:

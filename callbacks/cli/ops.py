@@ -1,6 +1,8 @@
 """`callbacks ops`: the operators' pages. Without a password they listen on the loopback address only."""
 
+import logging
 import socket
+from typing import Final
 
 import click
 import uvicorn
@@ -13,6 +15,8 @@ from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 from shared.liveness import Liveness
+
+_logger: Final = logging.getLogger("callbacks.ops")
 
 
 @click.command(cls=Command)
@@ -34,6 +38,9 @@ def ops(host: str | None, port: int | None) -> None:
         listening.listen(ports.BACKLOG)
     except ports.NoPort as exc:
         raise click.UsageError(str(exc)) from exc
+    problem = ops_address.plain_http_problem(loaded, host)
+    if problem:
+        _logger.warning("action=ops_plain_http %s. %s", problem, ops_address.PLAIN_HTTP_REMEDY)
     click.echo(f"the operators' page: {ports.format_url(listening)}/")
     server = _Server(
         uvicorn.Config(

@@ -1,16 +1,18 @@
-"""The address of the operators' page: without a password no other machine may reach it."""
+"""The address of the operators' page: without a password no other machine may reach it; with one it needs HTTPS."""
 
 import ipaddress
 import socket
+from typing import Final
 
 from callbacks.cli import ports
 from shared.errors import ConfigurationError
+from shared.settings import Settings
 
 
 def bind(host: str, port: int, *, password: str) -> socket.socket:
     """Return a socket that has the address. Raise ports.NoPort, and ConfigurationError if others could reach it."""
     bound = ports.bind(host, port)
-    if not password and not _is_loopback(bound):
+    if not password and not _is_loopback(bound.getsockname()[0]):
         bound.close()
         raise ConfigurationError(
             [
@@ -21,5 +23,29 @@ def bind(host: str, port: int, *, password: str) -> socket.socket:
     return bound
 
 
-def _is_loopback(bound: socket.socket) -> bool:
-    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+def plain_http_problem(loaded: Settings, host: str) -> str:
+    """Return what is wrong if the password and what the pages show can be read on the network; "" if nothing is known.
+
+    A trusted proxy is taken to be the one that adds HTTPS. A `host` that cannot be found is reported by `bind`.
+    """
+    if not loaded.ops_password or loaded.trusted_proxies:
+        return ""
+    try:
+        address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4][0]
+    except (OSError, UnicodeError):
+        return ""
+    if _is_loopback(str(address)):
+        return ""
+    return (
+        f"CALLBACKS_OPS_HOST: the operators' page on {host} is plain HTTP, "
+        "so others on the network can read the password"
+    )
+
+
+PLAIN_HTTP_REMEDY: Final = (
+    "Put a proxy with HTTPS in front and name it in CALLBACKS_TRUSTED_PROXIES, or listen on 127.0.0.1 and use a tunnel."
+)
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback

@@ -101,6 +101,8 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={redis.RedisError: _redis_error, HTTPException: _http_error},
         lifespan=lifespan,
     )
+    # A redirect's Location would repeat the request's Host, which a stranger can choose, and say http behind TLS.
+    app.router.redirect_slashes = False
     # The server closes them before it waits for connections to end.
     app.state.streams = streams
     return app
