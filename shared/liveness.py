@@ -94,7 +94,7 @@ class Liveness:
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 # systemd reads at once. If it does not, this process continues.
                 sender.setblocking(False)
                 sender.sendto(state.encode(), self._address)
