@@ -17,7 +17,7 @@ Every place of the product that starts a task, a thread or a pool of threads, an
     ingest.protocol
         call_later: the time limit of a connection: `shared.uncaught`
     ingest.prometheus.snapshots
-        thread: the web processes' reports to their /metrics: continues with its next round
+        thread: the web processes' snapshots to their /metrics: continues with its next round
     ingest.prometheus.server
         thread: a few that serve /metrics: continues with its next connection
     shared.metrics_push

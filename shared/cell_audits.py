@@ -21,7 +21,7 @@ class CellAudits(Struct, frozen=True):
     cells: tuple[CellReading[Audit], ...]
 
     @property
-    def unreachable(self) -> tuple[str, ...]:
+    def unavailable(self) -> tuple[str, ...]:
         """The names of the cells that could not be audited; the sum is without them."""
         return tuple(one.cell for one in self.cells if one.value is None)
 
@@ -33,7 +33,7 @@ class CellAudits(Struct, frozen=True):
     @property
     def balances(self) -> bool:
         """Whether each cell was audited and balances. What one has too much does not make up for another's loss."""
-        return not self.unreachable and not self.unbalanced
+        return not self.unavailable and not self.unbalanced
 
     @property
     def total(self) -> Audit:
@@ -54,7 +54,7 @@ class CellAudits(Struct, frozen=True):
         """Return the sum as the audit of one Redis is written, then the audit of each cell."""
         return self.total.as_json() | {
             "balances": self.balances,
-            "unreachable": list(self.unreachable),
+            "unavailable": list(self.unavailable),
             "cells": [
                 {"cell": one.cell, "redis_url": one.redis_url}
                 | ({"error": one.problem} if one.value is None else one.value.as_json())

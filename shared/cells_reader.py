@@ -1,4 +1,4 @@
-"""Reads the same of each cell at the same time, so that a cell that does not answer delays and hides no other."""
+"""Read the same thing from all cells at once: a cell that does not answer delays and hides no other."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,8 @@ from shared.cells import Cell
 from shared.errors import CallbacksError
 
 T = TypeVar("T")
-# Called once with the client of a cell; what it returns is called for each reading.
-OpenReader: TypeAlias = Callable[[redis.Redis], Callable[[], T]]
+# Called once with the client of a cell; it returns the function that is called for each reading.
+MakeRead: TypeAlias = Callable[[redis.Redis], Callable[[], T]]
 
 
 class CellReading(Struct, Generic[T], frozen=True):
@@ -29,9 +29,9 @@ class CellReading(Struct, Generic[T], frozen=True):
 class CellsReader(Generic[T]):
     """One connection to each cell. `read` may be called in any thread."""
 
-    def __init__(self, cells: Sequence[Cell], open_reader: OpenReader[T], *, timeout_seconds: float) -> None:
+    def __init__(self, cells: Sequence[Cell], make_read: MakeRead[T], *, timeout_seconds: float) -> None:
         self._clients = [connections.connect(cell.redis_url, timeout_seconds=timeout_seconds) for cell in cells]
-        self._readers = [(cell, open_reader(client)) for cell, client in zip(cells, self._clients, strict=True)]
+        self._readers = [(cell, make_read(client)) for cell, client in zip(cells, self._clients, strict=True)]
 
     def read(self) -> tuple[CellReading[T], ...]:
         """Return a reading of each cell, in their order. Takes no longer than the slowest of them."""

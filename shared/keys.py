@@ -23,7 +23,7 @@
     cb:paused:<handler>            hash    deliver   PAUSE_KEPT_SECONDS after its end; workers/runtime/pause.py
     cb:subscriptions               hash    expand    none: since when each handler gets events; expand/subscriptions.py
     cb:filters                     hash    expand    none: the filters of each entry; workers/expand/known_handlers.py
-    cb:notices                     string  ops       none: what notices said and have to say; ops/notices/store.py
+    cb:notices                     string  ops       none: states of conditions, unsent notices; ops/notices/store.py
     cb:notices:sender              string  ops       30 s after the last renewal: the process that sends notices
     cb:revoked-session:<session>   string  ops       as long as the session would have lasted, at most 12 hours
     cb:deliveries                  hash    deliver   none: the newest string of each ring of the delivery log

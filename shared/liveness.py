@@ -99,4 +99,4 @@ class Liveness:
                 sender.setblocking(False)
                 sender.sendto(state.encode(), self._address)
         except OSError as exc:
-            self._log.warning("action=notify_failed", f"error={exc.strerror}")
+            self._log.warning("action=systemd_notify_failed", f"error={exc.strerror}")

@@ -90,11 +90,12 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     operator_action_not_logged
                         an action cannot be logged in Redis, which is full; it is still run, to make room
     heartbeat_failed    in any process: CALLBACKS_HEARTBEAT_FILE could not be written: file= error=; once a minute
-    notify_failed       in any process: systemd could not be notified: error=; once a minute
-    notice_sent         `callbacks ops` sent a notice: target= condition= subject= state= (started, over, flapping)
+    systemd_notify_failed
+                        in any process: systemd could not be notified: error=; once a minute
+    notice_sent         `callbacks ops` sent a notice: target= condition= subject= state= (started, resolved, flapping)
     notice_failed       a notice did not reach a target, and is sent again later: target= failures= in a row, error=
     notice_dropped      notices did not reach a target for a day: target= number=
-    notices_not_stored  Redis does not keep what notices said: error=; each `callbacks ops` sends them until it does
+    notices_not_stored  Redis did not store the states of conditions: error=; each `callbacks ops` sends until it does
     setting_unknown     at the start of any process: variable= is not a setting but similar to one, which is named
     loop_failed         in any process: a background loop failed unexpectedly, and is restarted: loop= (see
                         shared/background.py) count= and the lines of code

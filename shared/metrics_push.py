@@ -162,7 +162,7 @@ class MetricsPush:
             args=[
                 *(self._name, self._number, _LIFETIME_SECONDS, b"" if state is None else orjson.dumps(state)),
                 *(time.monotonic() - self._snapshot_at, self._snapshot_at - self._pushed_until),
-                _sign_of_life(growth, state),
+                _acceptance(growth, state),
                 *(word for one, select_growth in _RINGS for word in _ring_arguments(one, select_growth(growth))),
                 *_flatten(growth),
             ],
@@ -191,7 +191,8 @@ class MetricsPush:
         return True
 
 
-def _sign_of_life(growth: Mapping[str, int], state: Mapping[str, Any] | None) -> str:
+def _acceptance(growth: Mapping[str, int], state: Mapping[str, Any] | None) -> str:
+    """Return "accepted" if callbacks are in the growth, "web" if not and this is a web process, "" otherwise."""
     if any(name.startswith(f"accepted{SEPARATOR}") for name in growth):
         return "accepted"
     return "web" if state is not None and "state" in state else ""  # a worker's state is only what fails in it

@@ -59,19 +59,19 @@ def _cells_text(found: CellAudits) -> Iterator[str]:
     for one in found.cells:
         yield f"cell {one.cell}, {one.redis_url}:"
         if one.value is None:
-            yield f"It cannot be audited: {one.problem}."
+            yield f"unavailable: {one.problem}"
         else:
             yield from _text(one.value)
         yield ""
-    audited = f"{len(found.cells) - len(found.unreachable)} of " if found.unreachable else ""
+    audited = f"{len(found.cells) - len(found.unavailable)} of " if found.unavailable else ""
     yield f"{audited}{counted(len(found.cells), 'cell')} together:"
     yield from _totals(found.total)
     if found.balances:
         yield "It balances, in each cell."
     if found.unbalanced:
         yield f"It does not balance in {', '.join(found.unbalanced)}."
-    if found.unreachable:
-        yield f"Not audited: {', '.join(found.unreachable)}."
+    if found.unavailable:
+        yield f"Unavailable, and not in the sum: {', '.join(found.unavailable)}."
 
 
 def _text(sums: sums_of.Audit) -> Iterator[str]:

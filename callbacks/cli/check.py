@@ -252,7 +252,11 @@ def _cells(cells: Sequence[Cell]) -> Iterator[CheckResult]:
     if not cells:
         return
     reader = CellsReader(cells, lambda client: client.ping, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-    for one in reader.read():
+    try:
+        readings = reader.read()
+    finally:
+        reader.close()
+    for one in readings:
         if one.value is not None:
             yield CheckResult("ok", f"CALLBACKS_CELLS: cell {one.cell!r}, {one.redis_url}, answers")
         else:
@@ -261,7 +265,6 @@ def _cells(cells: Sequence[Cell]) -> Iterator[CheckResult]:
                 f"CALLBACKS_CELLS: cell {one.cell!r}: {one.problem}",
                 "Start Redis there, or correct the address, user or password; until then the cell is unavailable.",
             )
-    reader.close()
 
 
 def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:

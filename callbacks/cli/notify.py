@@ -1,4 +1,4 @@
-"""`callbacks notify`: the targets of notices (CALLBACKS_NOTIFY), and whether a message reaches them."""
+"""`callbacks notify`: the targets of notices (CALLBACKS_NOTIFY), and whether a notice reaches them."""
 
 import sys
 import time
@@ -16,12 +16,12 @@ from shared.errors import ConfigurationError
 
 
 @click.command(cls=Command)
-@click.option("--test", "is_test", is_flag=True, help="Send one test message to each target.")
+@click.option("--test", "is_test", is_flag=True, help="Send one test notice to each target.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each target.")
 def notify(*, is_test: bool, as_json: bool) -> None:
-    """List the targets of notices; with --test, send a message to each and say whether it arrived.
+    """List the targets of notices; with --test, send a test notice to each and say whether it arrived.
 
-    `callbacks ops` sends the notices. Exit 1 if a test message did not arrive.
+    `callbacks ops` sends the notices. Exit 1 if a test notice did not arrive.
     """
     targets = read_targets(settings.load(process="notify"))
     if not targets:
@@ -36,7 +36,7 @@ def notify(*, is_test: bool, as_json: bool) -> None:
 
 
 def _send_test(targets: list[NoticeTarget]) -> list[str]:
-    """Send a message to each target at the same time; return what went wrong, "" where it arrived."""
+    """Send a notice to each target at the same time; return what went wrong, "" where it arrived."""
     now_seconds = time.time()
     text = "A test of the notices of this service. Nothing is wrong."
     test = Notice(condition="test", state="test", text=text, at_seconds=now_seconds, started_at_seconds=now_seconds)

@@ -75,7 +75,7 @@ def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
 def _cells_as_json(found: CellReadings) -> dict[str, Any]:
     """Return each cell's status, or why it cannot be read, and the names of those that cannot."""
     return {
-        "unreachable": [one.cell for one in found if one.value is None],
+        "unavailable": [one.cell for one in found if one.value is None],
         "cells": [
             {"cell": one.cell, "redis_url": one.redis_url}
             | ({"error": one.problem} if one.value is None else _status_as_json(one.value))

@@ -134,7 +134,7 @@ def _cell_audits(cells: Sequence[Cell]) -> Callable[[Request], Any]:
 
     async def endpoint(_: Request) -> Response:
         sums = CellAudits(await audits.get())
-        status_code = 503 if sums.unreachable else 200
+        status_code = 503 if sums.unavailable else 200
         return Response(msgspec.json.encode(sums.as_json()), status_code, media_type="application/json")
 
     return endpoint

@@ -24,7 +24,7 @@ from shared.metrics import Metrics
 SEND_SECONDS: Final = 1.0
 # A process that has sent nothing for this long hangs or has ended: only what it counted still counts.
 LIVE_SECONDS: Final = 15.0
-# One has 2 to 5 KB, more with many tokens. This is what Linux allows; macOS has 2 KB if it is not asked for more.
+# A snapshot has 2 to 5 KB, more with many tokens. Linux allows this; macOS has 2 KB if it is not asked for more.
 _BUFFER_BYTES: Final = 200 << 10
 _CLOSE_SECONDS: Final = 1.0
 

@@ -26,7 +26,8 @@ MACHINES = ("x86_64", "aarch64", "arm64")
 
 def pins(lock: str) -> dict[str, tuple[str, frozenset[str]]]:
     """Return the version and the hashes of each package."""
-    found = re.findall(r"^([\w.-]+)==(\S+) \\\n((?: +--hash=\S+(?: \\)?\n)+)", (ROOT / lock).read_text(), re.MULTILINE)
+    pin = r"^([\w.-]+)==(\S+)(?: ; [^\\\n]+)? \\\n((?: +--hash=\S+(?: \\)?\n)+)"
+    found = re.findall(pin, (ROOT / lock).read_text(), re.MULTILINE)
     return {
         canonicalize_name(name): (version, frozenset(re.findall(r"--hash=(\S+)", hashes)))
         for name, version, hashes in found

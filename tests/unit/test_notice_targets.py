@@ -128,7 +128,7 @@ class Outbox:
         self.delivery = NoticeDelivery(
             NoticeTarget("json://127.0.0.1/", 1, self.sender),
             unsent=lambda _: list(self.unsent),
-            settled=lambda _, notices: self.unsent.__setitem__(
+            on_done=lambda _, notices: self.unsent.__setitem__(
                 slice(None), [n for n in self.unsent if n not in notices]
             ),
             now_seconds=lambda: self.now_seconds,

@@ -42,17 +42,17 @@ def said(notices: list[Notice]) -> list[tuple[str, float]]:
     [
         ([(0, 20)], []),
         ([(0, 2000)], [("started", 30)]),
-        ([(0, 300)], [("started", 30), ("over", 360)]),
+        ([(0, 300)], [("started", 30), ("resolved", 360)]),
         # An absence that is shorter than a minute is none.
         ([(0, 300), (350, 2000)], [("started", 30)]),
         # What is too short, each time, is nothing.
         ([(0, 20), (100, 120), (200, 220)], []),
         # It returns within the quiet time: counted, and summed up when that is over.
-        ([(0, 100), (200, 300)], [("started", 30), ("over", 160), ("flapping", 930)]),
-        ([(0, 100), (200, 2000)], [("started", 30), ("over", 160), ("started", 930)]),
-        ([(0, 100), (200, 300), (400, 2000)], [("started", 30), ("over", 160), ("flapping", 930)]),
+        ([(0, 100), (200, 300)], [("started", 30), ("resolved", 160), ("flapping", 930)]),
+        ([(0, 100), (200, 2000)], [("started", 30), ("resolved", 160), ("started", 930)]),
+        ([(0, 100), (200, 300), (400, 2000)], [("started", 30), ("resolved", 160), ("flapping", 930)]),
         # After the quiet time it is new.
-        ([(0, 100), (1000, 1100)], [("started", 30), ("over", 160), ("started", 1030), ("over", 1160)]),
+        ([(0, 100), (1000, 1100)], [("started", 30), ("resolved", 160), ("started", 1030), ("resolved", 1160)]),
     ],
 )
 def test_one_notice_says_that_it_began_and_one_that_it_is_over(
@@ -67,7 +67,7 @@ def test_what_comes_and_goes_all_day_is_at_most_two_notices_in_a_quarter_of_an_h
     notices = run(*lasting(*spans, until=86_400))
 
     assert len(notices) <= 2 * (86_400 / QUIET_SECONDS + 1)
-    assert {notice.state for notice in notices[2:]} <= {"flapping", "over"}
+    assert {notice.state for notice in notices[2:]} <= {"flapping", "resolved"}
     assert "It returned 5 times in the last 15 min; now it" in notices[2].text
 
 
@@ -77,7 +77,7 @@ def test_a_restart_neither_repeats_nor_forgets() -> None:
     assert first.state == "started"
 
     assert run((1000, [PAUSED]), (2000, [PAUSED]), states=states) == []
-    assert said(run((1000, []), (1060, []), states=states)) == [("over", 1060)]
+    assert said(run((1000, []), (1060, []), states=states)) == [("resolved", 1060)]
 
 
 def test_while_nothing_can_be_read_nothing_begins_and_nothing_is_over() -> None:
@@ -113,7 +113,7 @@ def test_each_handler_has_notices_of_its_own_and_alerts_of_one_condition_are_one
         (Alert("warn", "spool_filling", "…"), True),
         (Alert("warn", "callbacks_refused", "…"), True),
         (Alert("warn", "dead_letters", "…"), True),
-        (Alert("warn", "quarantine_wave", "…"), True),
+        (Alert("warn", "callbacks_quarantined", "…"), True),
         (Alert("warn", "nothing_received", "…"), True),
         (Alert("bad", "redis_memory", "…"), True),
     ],
@@ -130,19 +130,19 @@ def test_a_notice_says_what_since_when_and_where_the_runbook_is() -> None:
         "The handler crm paused itself.\nSince 2023-11-14 22:13:20 UTC.\n"
         "What to do: docs/operations.md#callbackshandlerretrying"
     )
-    assert over.title == "Over: Handler paused: crm"
+    assert over.title == "Resolved: Handler paused: crm"
     assert over.to_text() == (
-        "It is over. It was: The handler crm paused itself.\n"
+        "Resolved. It was: The handler crm paused itself.\n"
         "From 2023-11-14 22:13:20 UTC to 2023-11-14 22:18:20 UTC (5 min)."
     )
     assert over.to_json_object() == {
         "type": "handler_paused",
-        "state": "over",
+        "state": "resolved",
         "subject": "crm",
         "started_at": "2023-11-14T22:13:20.000Z",
         "ended_at": "2023-11-14T22:18:20.000Z",
-        "title": "Over: Handler paused: crm",
-        "text": "It is over. It was: The handler crm paused itself.",
+        "title": "Resolved: Handler paused: crm",
+        "text": "Resolved. It was: The handler crm paused itself.",
         "runbook": "docs/operations.md#callbackshandlerretrying",
     }
     assert started.id != over.id

@@ -88,7 +88,7 @@ def _type(notices: Sequence[Notice]) -> apprise.NotifyType:
     states = {notice.state for notice in notices}
     if states <= {"test"}:
         return apprise.NotifyType.INFO
-    return apprise.NotifyType.SUCCESS if states == {"over"} else apprise.NotifyType.WARNING
+    return apprise.NotifyType.SUCCESS if states == {"resolved"} else apprise.NotifyType.WARNING
 
 
 def _without_parts(text: str, url: str) -> str:

@@ -1,7 +1,7 @@
 """When a condition is worth a notice: a state machine over what the alerts say, with the clock given.
 
 A condition has to last before it counts as begun, and to be absent for twice as long before it counts as over; what
-is shorter is no news. One notice says that it began, one that it is over. A condition that returns within
+is shorter is ignored. One notice says that it began, one that it is over. A condition that returns within
 QUIET_SECONDS of its last notice is only counted. After that time one notice says how often it returned.
 """
 
@@ -27,7 +27,7 @@ _MAX_TEXT: Final = 1000
 class ConditionState(Struct, frozen=True, kw_only=True):
     """What is known of a condition; times are Unix seconds.
 
-    `is_present`: the alerts had it at the last reading, unchanged `since_seconds`. `is_on`: it has begun and is not
+    `is_present`: the alerts had it at the last reading, unchanged `since_seconds`. `is_active`: it has begun and is not
     over. `started_at_seconds`, `ended_at_seconds`: of its last time. `is_announced`: a notice said that it began, and
     none that it is over. `noticed_at_seconds`: when the last notice of a beginning was made; `returns`: how often it
     began since then without one.
@@ -38,7 +38,7 @@ class ConditionState(Struct, frozen=True, kw_only=True):
     text: str = ""
     is_present: bool = False
     since_seconds: float = 0.0
-    is_on: bool = False
+    is_active: bool = False
     started_at_seconds: float = 0.0
     ended_at_seconds: float = 0.0
     is_announced: bool = False
@@ -104,44 +104,44 @@ def _observe(
     if before is None or state.is_present != is_present or state.since_seconds > now_seconds:
         state = msgspec.structs.replace(state, is_present=is_present, since_seconds=now_seconds)
     lasted_seconds = now_seconds - state.since_seconds
-    if is_present and not state.is_on and lasted_seconds >= after_seconds:
+    if is_present and not state.is_active and lasted_seconds >= after_seconds:
         return msgspec.structs.replace(
-            state, is_on=True, started_at_seconds=state.since_seconds, returns=state.returns + 1
+            state, is_active=True, started_at_seconds=state.since_seconds, returns=state.returns + 1
         )
-    if not is_present and state.is_on and lasted_seconds >= _ABSENT_FACTOR * after_seconds:
-        return msgspec.structs.replace(state, is_on=False, ended_at_seconds=state.since_seconds)
+    if not is_present and state.is_active and lasted_seconds >= _ABSENT_FACTOR * after_seconds:
+        return msgspec.structs.replace(state, is_active=False, ended_at_seconds=state.since_seconds)
     return state
 
 
 def _decide(state: ConditionState, *, now_seconds: float) -> tuple[ConditionState, Notice | None]:
     if state.is_announced:
-        if state.is_on:
+        if state.is_active:
             return state, None
-        return msgspec.structs.replace(state, is_announced=False), _notice(state, "over", now_seconds)
-    if not state.returns or not _may_speak(state, now_seconds):
+        return msgspec.structs.replace(state, is_announced=False), _notice(state, "resolved", now_seconds)
+    if not state.returns or not _may_notify(state, now_seconds):
         return state, None
-    spoken = msgspec.structs.replace(state, is_announced=state.is_on, noticed_at_seconds=now_seconds, returns=0)
-    is_first = state.noticed_at_seconds is None or (state.is_on and state.returns == 1)
-    return spoken, _notice(state, "started" if is_first else "flapping", now_seconds)
+    notified = msgspec.structs.replace(state, is_announced=state.is_active, noticed_at_seconds=now_seconds, returns=0)
+    is_first = state.noticed_at_seconds is None or (state.is_active and state.returns == 1)
+    return notified, _notice(state, "started" if is_first else "flapping", now_seconds)
 
 
-def _may_speak(state: ConditionState, now_seconds: float) -> bool:
+def _may_notify(state: ConditionState, now_seconds: float) -> bool:
     last = state.noticed_at_seconds
     return last is None or not 0 <= now_seconds - last < QUIET_SECONDS
 
 
 def _is_forgotten(state: ConditionState, *, now_seconds: float) -> bool:
-    is_over = not (state.is_present or state.is_on or state.is_announced or state.returns)
-    return is_over and _may_speak(state, now_seconds)
+    is_over = not (state.is_present or state.is_active or state.is_announced or state.returns)
+    return is_over and _may_notify(state, now_seconds)
 
 
 def _notice(state: ConditionState, what: NoticeState, now_seconds: float) -> Notice:
     text = state.text
-    if what == "over":
-        text = f"It is over. It was: {text}"
+    if what == "resolved":
+        text = f"Resolved. It was: {text}"
     elif what == "flapping":
         age = format_duration(now_seconds - (state.noticed_at_seconds or now_seconds))
-        now = "it lasts" if state.is_on else "it is over"
+        now = "it lasts" if state.is_active else "it is over"
         text = f"It returned {counted(state.returns, 'time')} in the last {age}; now {now}. It was: {text}"
     return Notice(
         condition=state.condition,
@@ -150,5 +150,5 @@ def _notice(state: ConditionState, what: NoticeState, now_seconds: float) -> Not
         text=text,
         at_seconds=now_seconds,
         started_at_seconds=state.started_at_seconds,
-        ended_at_seconds=None if state.is_on else state.ended_at_seconds,
+        ended_at_seconds=None if state.is_active else state.ended_at_seconds,
     )

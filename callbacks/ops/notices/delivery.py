@@ -11,7 +11,7 @@ from shared.rate_limited_log import RateLimitedLog
 
 FIRST_PAUSE_SECONDS: Final = 5.0
 MAX_PAUSE_SECONDS: Final = 600.0
-# What is older is no news.
+# What is older is dropped.
 MAX_AGE_SECONDS: Final = 86_400.0
 # More than this many at once are one message, if the target takes that.
 _MAX_SINGLE: Final = 5
@@ -21,19 +21,19 @@ log = logging.getLogger("callbacks.notices")
 
 
 class NoticeDelivery:
-    """The sending to one target. `unsent` returns what it has to get; `settled` is called with what is over with."""
+    """Sends to one target. `unsent` returns what it has to get; `on_done` is called with what was sent or dropped."""
 
     def __init__(
         self,
         target: NoticeTarget,
         *,
         unsent: Callable[[str], Sequence[Notice]],
-        settled: Callable[[str, Sequence[Notice]], None],
+        on_done: Callable[[str, Sequence[Notice]], None],
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
         self._target = target
         self._unsent = unsent
-        self._settled = settled
+        self._on_done = on_done
         self._now_seconds = now_seconds
         self._failures = 0
         self._next_at_seconds = 0.0
@@ -49,7 +49,7 @@ class NoticeDelivery:
         old = [notice for notice in unsent if now_seconds - notice.at_seconds > MAX_AGE_SECONDS]
         if old:
             log.error('action=notice_dropped target="%s" number=%d', self._target.name, len(old))
-            self._settled(self._target.key, old)
+            self._on_done(self._target.key, old)
             unsent = [notice for notice in unsent if notice not in old]
         if unsent:
             self._send(unsent[: self._target.sender.max_notices] if len(unsent) > _MAX_SINGLE else unsent[:1])
@@ -69,4 +69,4 @@ class NoticeDelivery:
                 'action=notice_sent target="%s" condition=%s subject="%s" state=%s',
                 *(self._target.name, notice.condition, notice.subject, notice.state),
             )
-        self._settled(self._target.key, notices)
+        self._on_done(self._target.key, notices)

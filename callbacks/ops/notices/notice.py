@@ -10,9 +10,14 @@ from callbacks.ops.status.conditions import CONDITIONS, ConditionName
 from callbacks.ops.status.quantities import format_duration
 from shared.events import rfc3339
 
-NoticeState: TypeAlias = Literal["started", "over", "flapping", "test"]
+NoticeState: TypeAlias = Literal["started", "resolved", "flapping", "test"]
 
-_PREFIXES: Final[dict[NoticeState, str]] = {"started": "", "over": "Over: ", "flapping": "Comes and goes: ", "test": ""}
+_PREFIXES: Final[dict[NoticeState, str]] = {
+    "started": "",
+    "resolved": "Resolved: ",
+    "flapping": "Comes and goes: ",
+    "test": "",
+}
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -37,7 +42,7 @@ class Notice(Struct, frozen=True, kw_only=True):
 
     @property
     def title(self) -> str:
-        """Return a line such as "Over: Handler paused: crm"."""
+        """Return a line such as "Resolved: Handler paused: crm"."""
         if self.condition == "test":
             return "Test"
         subject = f": {self.subject}" if self.subject else ""
@@ -54,7 +59,7 @@ class Notice(Struct, frozen=True, kw_only=True):
         if self.ended_at_seconds is not None:
             lasted = format_duration(max(0.0, self.ended_at_seconds - self.started_at_seconds))
             lines[1] = f"From {_readable(self.started_at_seconds)} to {_readable(self.ended_at_seconds)} ({lasted})."
-        if self.runbook and self.state != "over":
+        if self.runbook and self.state != "resolved":
             lines.append(f"What to do: {self.runbook}")
         return "\n".join(lines)
 
@@ -62,7 +67,7 @@ class Notice(Struct, frozen=True, kw_only=True):
         """Return the notice for programs, as the signed POST has it; times in RFC 3339."""
         ended = self.ended_at_seconds
         return {
-            "type": self.condition,
+            "type": self.condition,  # what Standard Webhooks calls it
             "state": self.state,
             "subject": self.subject or None,
             "started_at": _rfc3339(self.started_at_seconds),

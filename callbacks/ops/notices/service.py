@@ -1,6 +1,6 @@
 """The notices of `callbacks ops`: one thread reads the service's state and decides, one for each target sends.
 
-Of several processes only the one with the lease decides and sends; what was said and what is unsent is in Redis, so a
+Of several processes only the one with the lease decides and sends; the states and the unsent notices are in Redis, so a
 restart neither repeats nor forgets. While Redis is unavailable, or does not take the lease, each process decides by
 itself, from what it knew, and writes that down when Redis is back.
 """
@@ -65,12 +65,12 @@ class NoticeService:
         # The document when Redis became unavailable: what differs from it is written down when Redis is back.
         self._last_stored: Document | None = None
         # Sent, and maybe still in the document of Redis.
-        self._settled: set[tuple[str, str]] = set()
+        self._done: set[tuple[str, str]] = set()
         self._log = RateLimitedLog(log, interval_seconds=_LOG_SECONDS)
         self._ending = threading.Event()
         every_seconds = min(max(settings.notify_after_seconds / 10, _MIN_ROUND_SECONDS), _MAX_ROUND_SECONDS)
         self.deliveries = [
-            NoticeDelivery(target, unsent=self._unsent_of, settled=self._settle, now_seconds=now_seconds)
+            NoticeDelivery(target, unsent=self._unsent_of, on_done=self._forget, now_seconds=now_seconds)
             for target in targets
         ]
         self._threads = [
@@ -114,7 +114,7 @@ class NoticeService:
             return
         with self._lock:
             self._document, self._is_sender, self._last_stored = document, is_sender, None
-            self._settled &= {one.key for one in document.unsent}
+            self._done &= {one.key for one in document.unsent}
 
     def _decide_alone(self, change: Callable[[Document], Document]) -> None:
         with self._lock:
@@ -148,7 +148,7 @@ class NoticeService:
     def _still_unsent(self, unsent: Sequence[UnsentNotice]) -> tuple[UnsentNotice, ...]:
         found: list[UnsentNotice] = []
         for target in self._target_keys:
-            of_target = [one for one in unsent if one.target == target and one.key not in self._settled]
+            of_target = [one for one in unsent if one.target == target and one.key not in self._done]
             found += of_target[-_MAX_UNSENT:]
         return tuple(found)
 
@@ -179,13 +179,11 @@ class NoticeService:
         with self._lock:
             if not self._is_sender:
                 return []
-            return [
-                one.notice for one in self._document.unsent if one.target == target and one.key not in self._settled
-            ]
+            return [one.notice for one in self._document.unsent if one.target == target and one.key not in self._done]
 
-    def _settle(self, target: str, notices: Sequence[Notice]) -> None:
+    def _forget(self, target: str, notices: Sequence[Notice]) -> None:
         """Forget what was sent, in Redis too: at once, so that no other process sends it again."""
         with self._lock:
-            self._settled |= {UnsentNotice(target, notice).key for notice in notices}
+            self._done |= {UnsentNotice(target, notice).key for notice in notices}
         with contextlib.suppress(redis.RedisError, LeaseLost):  # the next round does it
             self._store.update(lambda stored: Document(stored.conditions, self._still_unsent(stored.unsent)))

@@ -1,4 +1,4 @@
-"""What the `callbacks ops` processes of one Redis agree on: what notices said, what is unsent, and which of them sends.
+"""What the `callbacks ops` processes of one Redis share: the states of conditions, the unsent notices, and the lease.
 
 One document, changed in a transaction, so that a process that has lost its lease meanwhile changes nothing.
 

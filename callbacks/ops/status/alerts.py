@@ -81,7 +81,9 @@ def _audit(now: ServiceStatus) -> Iterator[Alert]:
     if balance is not None and not balance.balances and not balance.moving:
         lost = counted(balance.difference, "record or event is", "records or events are")
         yield Alert(
-            "bad", "audit_off", f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`."
+            "bad",
+            "audit_unbalanced",
+            f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`.",
         )
 
 
@@ -241,4 +243,4 @@ def _failures(now: ServiceStatus) -> Iterator[Alert]:
         yield Alert("warn", "dead_letters", text, "/dead-letters")
     if now.recent_quarantined:
         entries = f"{format_number(now.recent_quarantined)} quarantined in the last hour"
-        yield Alert("warn", "quarantine_wave", f"{entries}. Read, then replay or drop.", "/quarantine")
+        yield Alert("warn", "callbacks_quarantined", f"{entries}. Read, then replay or drop.", "/quarantine")

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 ConditionName: TypeAlias = Literal[
-    "audit_off",
+    "audit_unbalanced",
     "backlog_age",
     "callbacks_refused",
     "dead_letters",
@@ -22,7 +22,7 @@ ConditionName: TypeAlias = Literal[
     "no_web_process",
     "no_worker",
     "nothing_received",
-    "quarantine_wave",
+    "callbacks_quarantined",
     "redis_memory",
     "senders_unknown",
     "spool_failing",
@@ -47,7 +47,7 @@ class Condition(Struct, frozen=True, kw_only=True):
 
 
 CONDITIONS: Final[dict[ConditionName, Condition]] = {
-    "audit_off": Condition(title="Audit does not balance", section="callbacksauditdifference"),
+    "audit_unbalanced": Condition(title="Audit does not balance", section="callbacksauditdifference"),
     "backlog_age": Condition(title="Jobs wait for long", section="callbacksbacklogage"),
     "callbacks_refused": Condition(title="Callbacks refused", section="callbacksrefused", notifies_warnings=True),
     "dead_letters": Condition(title="Dead letters", section="callbacksdeadletters", notifies_warnings=True),
@@ -60,7 +60,7 @@ CONDITIONS: Final[dict[ConditionName, Condition]] = {
     "no_web_process": Condition(title="No web process", section="callbacksnowebprocess"),
     "no_worker": Condition(title="No worker", section="callbacksnoworkers"),
     "nothing_received": Condition(title="Nothing received", section="nothing-received", notifies_warnings=True),
-    "quarantine_wave": Condition(
+    "callbacks_quarantined": Condition(
         title="Callbacks quarantined", section="callbacksquarantinegrowing", notifies_warnings=True
     ),
     "redis_memory": Condition(title="Redis nearly full", section="callbacksredismemory"),

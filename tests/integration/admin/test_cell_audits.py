@@ -71,14 +71,14 @@ def test_as_json_the_sum_is_written_as_the_audit_of_one_redis(
     sums = json.loads(audit(value_of(redis_server), "--json").output)
     alone = json.loads(CliRunner().invoke(main, ["audit", "--json"], env={"REDIS_URL": redis_server.url}).output)
 
-    assert alone.keys() == sums.keys() - {"cells", "unreachable"}
+    assert alone.keys() == sums.keys() - {"cells", "unavailable"}
     assert (sums["balances"], sums["missing"], sums["pending"], sums["waiting"]) == (True, 0, 3, 1)
     assert sums["records"]["report"] == {"received": 5, "unique": 3, "duplicate": 1, "quarantined": 0, "dropped": 0}
     assert {at["handler"]: (at["queued"], at["delivered"], at["waiting"]) for at in sums["handlers"]} == {
         "taker": (3, 2, 1),
         "other": (1, 0, 1),
     }
-    assert sums["unreachable"] == []
+    assert sums["unavailable"] == []
     north, south = sums["cells"]
     assert (north["cell"], south["cell"]) == ("north", "south")
     assert north == {"cell": "north", "redis_url": redis_server.url, **alone}
@@ -109,11 +109,11 @@ def test_a_cell_that_cannot_be_read_is_named_and_hides_no_other(
     as_json = audit(value, "--json")
 
     assert (ended.exit_code, as_json.exit_code) == (1, 1)
-    assert f"cell west, redis://127.0.0.1:{port}/0:\nIt cannot be audited: redis://127.0.0.1:{port}/0 " in ended.output
+    assert f"cell west, redis://127.0.0.1:{port}/0:\nunavailable: redis://127.0.0.1:{port}/0 " in ended.output
     assert "2 of 3 cells together:\n           5  received" in ended.output
-    assert ended.output.endswith("Not audited: west.\n")
+    assert ended.output.endswith("Unavailable, and not in the sum: west.\n")
     sums = json.loads(as_json.output)
-    assert (sums["balances"], sums["unreachable"], sums["records"]["report"]["received"]) == (False, ["west"], 5)
+    assert (sums["balances"], sums["unavailable"], sums["records"]["report"]["received"]) == (False, ["west"], 5)
     assert sums["cells"][2].keys() == {"cell", "redis_url", "error"}
     assert "s3cret" not in ended.output + as_json.output
 

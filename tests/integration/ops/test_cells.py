@@ -114,7 +114,7 @@ def test_the_audit_is_that_of_all_cells(cells: str) -> None:
     part = ops("/audit", CALLBACKS_CELLS=cells)
     whole = ops("/audit", CALLBACKS_CELLS=cells.rpartition(",")[0])
 
-    assert (part.status_code, part.json()["unreachable"], part.json()["balances"]) == (503, ["west"], False)
+    assert (part.status_code, part.json()["unavailable"], part.json()["balances"]) == (503, ["west"], False)
     assert (whole.status_code, whole.json()["balances"]) == (200, True)
     assert part.json()["records"] == whole.json()["records"]
     assert whole.json()["records"]["report"]["received"] == 4
@@ -142,7 +142,7 @@ def test_top_as_json_has_the_status_of_each_cell(cells: str, redis_server: Redis
     found: Any = json.loads(top(cells, "--json").output)
     alone = CliRunner().invoke(main, ["top", "--json"], env={"REDIS_URL": redis_server.url})
 
-    assert found["unreachable"] == ["west"]
+    assert found["unavailable"] == ["west"]
     north, south, west = found["cells"]
     assert north.keys() == {"cell", "redis_url", *json.loads(alone.output)}
     assert (north["cell"], north["handlers"][0]["waiting"]) == ("north", 2)

@@ -137,15 +137,15 @@ def test_a_condition_reaches_mail_json_and_signed_receivers_when_it_begins_and_w
     text = "1 quarantined in the last hour. Read, then replay or drop."
     assert [subject for subject, _ in box.messages] == [
         "callbacks: Callbacks quarantined",
-        "callbacks: Over: Callbacks quarantined",
+        "callbacks: Resolved: Callbacks quarantined",
     ]
     assert text in box.messages[0][1]
     assert "docs/operations.md#callbacksquarantinegrowing" in box.messages[0][1]
-    assert "It is over. It was: 1 quarantined" in box.messages[1][1]
+    assert "Resolved. It was: 1 quarantined" in box.messages[1][1]
     assert [body["title"] for body in bodies(service, "/json")] == [subject for subject, _ in box.messages]
     started, over = bodies(service, "/signed")
     assert started == {
-        "type": "quarantine_wave",
+        "type": "callbacks_quarantined",
         "state": "started",
         "subject": None,
         "started_at": "1970-01-01T00:16:50.000Z",
@@ -155,7 +155,7 @@ def test_a_condition_reaches_mail_json_and_signed_receivers_when_it_begins_and_w
         "runbook": "docs/operations.md#callbacksquarantinegrowing",
     }
     assert (over["state"], over["started_at"], over["ended_at"]) == (
-        "over",
+        "resolved",
         started["started_at"],
         "1970-01-01T00:17:50.000Z",
     )
@@ -185,7 +185,7 @@ def test_of_several_processes_one_sends_and_a_restart_neither_repeats_nor_forget
         quarantine(redis_server, clear=True)
         third.wait(120)
 
-    assert [body["state"] for body in bodies(service)] == ["started", "over"]
+    assert [body["state"] for body in bodies(service)] == ["started", "resolved"]
 
 
 def test_a_target_that_fails_delays_no_other_and_gets_the_same_id_again(
@@ -231,7 +231,7 @@ def test_while_redis_is_unavailable_it_says_so_and_once_it_is_back_that_it_is_ov
 
     assert [(body["type"], body["state"]) for body in bodies(service)[len(begun) :]] == [
         ("durability_lost", "started"),
-        ("durability_lost", "over"),
+        ("durability_lost", "resolved"),
     ]
 
 
@@ -259,7 +259,7 @@ def test_nothing_received_is_counted_from_the_last_callback_or_the_first_start(
         MetricsPush(metrics, redis_server.url).close()
         ops.wait(120)
 
-    assert [body["title"] for body in bodies(service)][1:] == ["callbacks: Over: Nothing received"]
+    assert [body["title"] for body in bodies(service)][1:] == ["callbacks: Resolved: Nothing received"]
 
 
 def test_the_process_sends_also_if_there_is_no_redis_and_ends_as_ever(tmp_path: Path) -> None:
