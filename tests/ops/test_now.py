@@ -63,6 +63,20 @@ def test_it_keeps_itself_up_to_date_and_the_focus_where_it_was(service: Service,
             client.zrem(keys.QUARANTINE, "made-up")
 
 
+def test_another_state_changes_title_and_icon_and_is_announced(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/")
+    expect(page).to_have_title("Now: Working, with 4 warnings · Callbacks")
+    expect(page.locator("#announcement")).to_be_empty()
+    page.get_by_role("button", name="Pause").click()
+
+    worse = '<section id="summary" data-words="1 problem needs action now" data-icon="/static/icon-bad.svg"></section>'
+    page.evaluate("html => replaceAll(html)", worse)
+
+    expect(page).to_have_title("Now: 1 problem needs action now · Callbacks")
+    expect(page.locator("#announcement")).to_have_text("1 problem needs action now")
+    expect(page.locator("link[rel=icon]")).to_have_attribute("href", "/static/icon-bad.svg")
+
+
 def test_it_can_be_paused(service: Service, window: Opened) -> None:
     page = window(service.ops_url).open("/")
     page.get_by_role("button", name="Pause").click()

@@ -16,6 +16,7 @@ from callbacks.ops.access import sessions
 from callbacks.ops.html import assets
 from callbacks.ops.html.visible_text import escape_visibly
 from callbacks.ops.status import quantities
+from callbacks.ops.status.summary import REDIS_UNAVAILABLE
 from shared.counted import counted
 
 NAVIGATION: Final = (
@@ -70,6 +71,7 @@ def templates() -> Environment:
         "asset": assets.asset_url,
         "csrf_field": csrf_field,
         "navigation": NAVIGATION,
+        "redis_unavailable": REDIS_UNAVAILABLE,
     }
     return found
 

@@ -17,8 +17,9 @@ def routes(feed: NowFeed, streams: EventStreams) -> Sequence[Route]:
     """Return the routes of the page and of the event stream that keeps it up to date."""
 
     async def show(request: Request) -> Response:
-        html = Markup(await feed.html())  # noqa: S704 # a template made it
-        return render_page(request, "now.html", part=html)
+        content = await feed.content()
+        part = Markup(content.html)  # noqa: S704 # a template made it
+        return render_page(request, "now.html", part=part, summary=content.summary)
 
     async def stream(request: Request) -> ASGIApp:
         return streams.respond(request, feed.events())

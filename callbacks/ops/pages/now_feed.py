@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 import redis
+from msgspec import Struct
 
 from callbacks.ops.html import charts
 from callbacks.ops.html.renderer import render_fragment
@@ -16,12 +17,20 @@ from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from callbacks.ops.status.single_flight import SingleFlight
+from callbacks.ops.status.summary import REDIS_UNAVAILABLE, StatusSummary, summarize
 from shared import connections
 from shared.cells_reader import CellReading
 from shared.settings import Settings
 
 # Processes push their metrics every two seconds (shared.metrics_push).
 REFRESH_SECONDS: Final = 2.0
+
+
+class NowContent(Struct, frozen=True):
+    """The changing part of the page, and the summary that its heading has."""
+
+    html: str
+    summary: StatusSummary
 
 
 class NowFeed:
@@ -34,12 +43,12 @@ class NowFeed:
         def read() -> ServiceStatus:
             return service_status.read_status(client, settings, audit_cache)
 
-        def render() -> str:
+        def render() -> NowContent:
             return _render(read()) if cells is None else _render_cells(cells.read(), settings, read)
 
         self._calls = SingleFlight(render, seconds=REFRESH_SECONDS / 2)
 
-    async def html(self) -> str:
+    async def content(self) -> NowContent:
         """Return the current content, at most one second old.
 
         Raises redis.RedisError, but not if there are cells to show.
@@ -50,25 +59,29 @@ class NowFeed:
         """Yield the content every two seconds as server-sent events; while Redis is unavailable, a notice instead."""
         while True:
             try:
-                html = await self.html()
+                html = (await self.content()).html
             except redis.RedisError as exc:
                 html = render_fragment("redis_unavailable_content.html", error=type(exc).__name__)
             yield format_event("html", html)
             await asyncio.sleep(REFRESH_SECONDS)
 
 
-def _render(found: ServiceStatus) -> str:
-    return render_fragment(
+def _render(found: ServiceStatus) -> NowContent:
+    current = alerts.find_alerts(found)
+    summary = summarize(current, found.balance)
+    html = render_fragment(
         "now_content.html",
         now=found,
-        alerts=alerts.find_alerts(found),
+        alerts=current,
+        summary=summary,
         chart=charts.draw_recent_rate(found.recent_rate),
     )
+    return NowContent(html, summary)
 
 
 def _render_cells(
     readings: Sequence[CellReading[ServiceStatus]], settings: Settings, read: Callable[[], ServiceStatus]
-) -> str:
+) -> NowContent:
     own = next((cell.name for cell in settings.cells if cell.is_at(settings.redis_url)), None)
     table = render_fragment(
         "cells.html",
@@ -78,6 +91,8 @@ def _render_cells(
     )
     try:
         # Also if it is one of the cells: what it takes to read is small, and the error of its own Redis is shown.
-        return table + _render(read())
+        own_part = _render(read())
     except redis.RedisError as exc:
-        return table + render_fragment("redis_unavailable_content.html", error=type(exc).__name__)
+        html = render_fragment("redis_unavailable_content.html", error=type(exc).__name__)
+        own_part = NowContent(html, REDIS_UNAVAILABLE)
+    return NowContent(table + own_part.html, own_part.summary)

@@ -40,6 +40,17 @@ function replace(html) {
   });
 }
 
+// The heading is replaced with its section, which a screen reader does not announce: a live region repeats it.
+function replaceAll(html) {
+  replace(html);
+  const summary = document.getElementById("summary");
+  const spoken = document.getElementById("announcement");
+  if (!summary || !spoken || summary.dataset.words === spoken.dataset.words) return;
+  spoken.textContent = spoken.dataset.words = summary.dataset.words;
+  document.title = `Now: ${summary.dataset.words} · Callbacks`;
+  document.querySelector("link[rel=icon]").href = summary.dataset.icon;
+}
+
 function add(html) {
   target.prepend(...parsed(`<table><tbody>${html}</tbody></table>`).querySelectorAll("tr"));
   while (target.children.length > MAX_ROWS) target.lastElementChild.remove();
@@ -50,7 +61,7 @@ function begin(html) {
   add(html);
 }
 
-const receive = { html: replace, all: begin, rows: add, state: showState };
+const receive = { html: replaceAll, all: begin, rows: add, state: showState };
 
 function take(block) {
   let name = "";
