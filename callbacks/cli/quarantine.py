@@ -28,7 +28,7 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
                 click.echo(msgspec.json.encode(row))
             else:
                 error = terminal_text.short(row.error)
-                click.echo(f"{row.id}  {row.received_at}  {row.source}  {row.kind or '?':<6}  {error}")
+                click.echo(f"{row.id}  {row.received_at}  {row.source}  {row.kind_name:<7}  {error}")
         if not as_json:
             click.echo(f"{store.count(QUARANTINE):,} in total")
 
@@ -45,7 +45,7 @@ def show(*, failure_id: str, as_json: bool) -> None:
         fields = msgspec.structs.asdict(callback) | {"body": callback.body.decode(errors="replace")}
         click.echo(msgspec.json.encode(fields))
         return
-    click.echo(f"received  {callback.received_at}\nsource    {callback.source}\nkind      {callback.kind or 'unknown'}")
+    click.echo(f"received  {callback.received_at}\nsource    {callback.source}\nkind      {callback.kind_name}")
     click.echo(f"records   {callback.records}\nanswered  {callback.answered}")
     if callback.repeats:
         click.echo(f"repeats   {callback.repeats:,}, the last at {callback.last_at}")

@@ -54,7 +54,7 @@ class Cursor(Struct, frozen=True):
 class FailureFilter(Struct, frozen=True, kw_only=True):
     """Which failures match: those whose error contains a text, in any case; in the quarantine also by source and kind.
 
-    "" matches all. The kind of a callback whose URL named none is "unknown".
+    "" matches all. The kind is "report", "reply", or "unknown" if the callback's URL named none.
     """
 
     error: str = ""
@@ -72,7 +72,7 @@ class FailureFilter(Struct, frozen=True, kw_only=True):
             return False
         if isinstance(row, DeadLetterRow):
             return not self.source and not self.kind
-        return self.source in ("", row.source) and self.kind in ("", row.kind or "unknown")
+        return self.source in ("", row.source) and self.kind in ("", row.kind_name)
 
 
 class Page(Struct, Generic[Item], frozen=True):

@@ -6,8 +6,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from shared import events, wire
+from shared import batches, events, wire
 from shared.errors import CallbacksError
+from shared.keys import CountedKind
 from shared.stored_times import stored_ms, stored_time
 from workers.failures.event_summary import summarize
 
@@ -29,6 +30,11 @@ class QuarantineRow(Struct, frozen=True, kw_only=True):
     source: str
     records: int
     error: str
+
+    @property
+    def kind_name(self) -> CountedKind:
+        """The kind of its events, as people and counters name it: "report", "reply" or "unknown"."""
+        return batches.counted_kind(self.kind)
 
 
 class QuarantinedCallback(QuarantineRow, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ from workers.failures.failure_list import FailureList
 from workers.failures.store import FailureStore
 
 ROWS: Final = 50
-KINDS: Final = ("", "status", "reply", "unknown")
+KINDS: Final = ("", "report", "reply", "unknown")
 # A page shows this much; the whole text can be downloaded.
 SHOWN_CHARACTERS: Final = 20_000
 # Most actions end within this time, and the response then shows the result.
