@@ -344,7 +344,7 @@ class Settings:
         "CALLBACKS_DELIVERY_LOG_BYTES",
         str(64 << 20),
         _zero_or(1 << 20, 10**15 - 1),
-        "maximum size of the delivery log in Redis: each attempt at each handler, for look-ups; 0: no log",
+        "maximum size of the delivery log in Redis: each attempt; at most 1 % of its maxmemory; 0: none",
     )
     ops_host: str = _option("CALLBACKS_OPS_HOST", "127.0.0.1", _text, "address on which the operators' page listens")
     ops_password: str = _option(

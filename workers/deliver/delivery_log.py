@@ -35,8 +35,8 @@ _CHUNKS: Final = 8
 _MAX_CHUNKS: Final = 64
 KEPT_SECONDS: Final = 30 * keys.DAY_SECONDS
 _MAX_SEARCHES: Final = 16
-# The log never takes more than this part of Redis's maxmemory.
-_MEMORY_SHARE: Final = 20
+# The log never takes more than this part of Redis's maxmemory: what fills Redis refuses callbacks.
+_MEMORY_SHARE: Final = 100
 _KEY_BYTES: Final = 8
 _HEX_DIGITS: Final = 2 * _KEY_BYTES
 # Before each entry: how long it is, and when its first attempt ended, in ms since 1970.
