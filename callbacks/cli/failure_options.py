@@ -181,7 +181,7 @@ def run_on(
     else:
         click.echo(f"{done}: {progress.done:,}" + (f"; failed: {progress.failed:,}" if progress.failed else ""))
         if has_outcome:
-            click.echo(f"`callbacks dead outcome {progress.action_id}` shows what became of them.")
+            click.echo(f"`callbacks dead outcome {progress.action_id}` shows what became of them.", err=True)
     if progress.is_stopped:
         raise click.Abort
     sys.exit(1 if progress.failed else 0)

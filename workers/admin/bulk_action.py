@@ -111,11 +111,12 @@ class BulkActions:
 
     def get_state(self, action_id: str) -> BulkActionState | None:
         """Return the state of an action, or None if it is unknown."""
+        # First, as an action that ends is logged before its lease is released: it must not look interrupted.
+        is_running = bool(self._connection.exists(keys.action_runner(action_id)))
         logged = self._action_log.find(action_id)
         if logged is None:
             return None
-        work = self._read_work(action_id)
-        return BulkActionState(logged, work, bool(self._connection.exists(keys.action_runner(action_id))))
+        return BulkActionState(logged, self._read_work(action_id), is_running)
 
     def stop(self, action_id: str) -> None:
         """Ask the process that runs an action to stop after the current step."""

@@ -76,7 +76,7 @@ def test_only_those_that_match_are_replayed(harness: Harness) -> None:
         (("--since", "30m"), 1),
     ):
         answer = callbacks("dead", "replay", "refusing", *options)
-        assert (answer.output, answer.exit_code) == (f"replayed: {replayed}\n", 0), options
+        assert (answer.stdout, answer.exit_code) == (f"replayed: {replayed}\n", 0), options
 
     newest = ActionLog(harness.connection).list_newest(limit=9).items
     assert all("closed" not in action.chosen for action in newest)
