@@ -193,7 +193,7 @@ def action_replayed(action_id: str) -> str:
 
 
 def action_runner(action_id: str) -> str:
-    """Name the lease of who carries an act out."""
+    """Name the lease of the process that runs a bulk action."""
     return f"{action(action_id)}:runner"
 
 

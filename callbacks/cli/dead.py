@@ -29,7 +29,7 @@ def dead() -> None:
 @click.argument("handler", required=False)
 @failure_options.paging_options
 @numbers_option
-@click.option("--group", "by_error", is_flag=True, help="Count those of HANDLER by error, the newest 20,000.")
+@click.option("--group", "by_error", is_flag=True, help="Count the newest 20,000 dead letters of HANDLER by error.")
 @failure_options.json_option
 def list_letters(
     *, handler: str | None, skip: int, limit: int, numbers: Numbers, by_error: bool, as_json: bool
@@ -52,7 +52,7 @@ def list_letters(
                     "error": group.error,
                     "dead": group.dead,
                     "newest_at": group.newest_at,
-                    "newest": group.newest_id,
+                    "newest_id": group.newest_id,
                 }
                 line = f"{group.dead:>9,}  {group.newest_at}  {terminal_text.short(group.error)}"
                 click.echo(msgspec.json.encode(found) if as_json else line)
@@ -145,7 +145,10 @@ def outcome(*, action_id: str, as_json: bool) -> None:
         action = failures.action_log.find(action_id)
         found = None if action is None else replay_outcome.read_outcome(failures.connection, action)
     if found is None:
-        raise click.ClickException(f"no replay of dead letters in the last 24 hours has the id {action_id!r}")
+        raise click.ClickException(
+            f"no replay of dead letters in the last 24 hours has the id {action_id!r}; "
+            "use the id that `callbacks dead replay` printed, or that on the page Actions"
+        )
     click.echo(msgspec.json.encode(found) if as_json else found.text)
 
 

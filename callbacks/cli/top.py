@@ -37,7 +37,7 @@ _PIPE_COLUMNS: Final = 100
 
 @click.command(cls=Command)
 @click.option("--once", is_flag=True, help="Print the status once and exit; exit 1 if Redis does not answer.")
-@click.option("--cell", metavar="NAME", help="Show all of one of CALLBACKS_CELLS, instead of a line for each.")
+@click.option("--cell", metavar="NAME", help="Show one of CALLBACKS_CELLS in full, instead of a line for each.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or with --every one object per line.")
 @click.option(
     "--every",

@@ -30,7 +30,7 @@ def iterate_lines(
     error: str = "",
     since: datetime | None = None,
 ) -> Iterator[str]:
-    """Yield the lines, each with its end; those whose error contains a text, in any case, and that died since then.
+    """Yield a line, with its end, for each dead letter since `since` whose error contains `error`, in any case.
 
     They are read while it is iterated. Raise redis.RedisError.
     """

@@ -95,8 +95,8 @@ def test_the_command_names_the_replay_and_shows_its_outcome(harness: Harness) ->
     run = CliRunner(env={"REDIS_URL": harness.url})
 
     replayed = run.invoke(main, ("dead", "replay", "single", "--all"))
-    assert replayed.stdout.startswith("replayed: 3\n`callbacks dead outcome ")
-    action_id = replayed.stdout.rpartition("outcome ")[2].partition("`")[0]
+    assert replayed.stdout == "replayed: 3\n"
+    action_id = replayed.stderr.rpartition("outcome ")[2].partition("`")[0]
     harness.deliver(single)
 
     assert run.invoke(main, ("dead", "outcome", action_id)).stdout == (
