@@ -71,7 +71,7 @@ def redis_unavailable(error: str) -> Alert:
     """Return the alert of a Redis that does not answer, with the type of the error: nothing else is known then."""
     return Alert(
         "bad",
-        "durability_lost",
+        "redis_unavailable",
         f"Redis is unavailable ({error}). Callbacks go to the spools until it is back. Run `callbacks check`.",
     )
 

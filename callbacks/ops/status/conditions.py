@@ -24,6 +24,7 @@ ConditionName: TypeAlias = Literal[
     "nothing_received",
     "callbacks_quarantined",
     "redis_memory",
+    "redis_unavailable",
     "senders_unknown",
     "spool_failing",
     "spool_filling",
@@ -64,6 +65,7 @@ CONDITIONS: Final[dict[ConditionName, Condition]] = {
         title="Callbacks quarantined", section="callbacksquarantinegrowing", notifies_warnings=True
     ),
     "redis_memory": Condition(title="Redis nearly full", section="callbacksredismemory"),
+    "redis_unavailable": Condition(title="Redis unavailable", section="redis-lost"),
     "senders_unknown": Condition(title="Unknown senders", section="callbackssenderunknown"),
     "spool_failing": Condition(title="Spool failing", section="callbackswebspoolfailing"),
     "spool_filling": Condition(title="Spool filling", section="callbacksspoolfilling", notifies_warnings=True),

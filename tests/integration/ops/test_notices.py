@@ -219,20 +219,33 @@ def test_while_redis_is_unavailable_it_says_so_and_once_it_is_back_that_it_is_ov
         server.stop()
         ops.wait(60)
         found = bodies(service)[len(begun) :]
-        assert [(body["type"], body["state"]) for body in found] == [("durability_lost", "started")]
+        assert [(body["type"], body["state"]) for body in found] == [("redis_unavailable", "started")]
         assert found[0]["text"].startswith("Redis is unavailable (ConnectionError).")
 
         server.start()
         ops.step(10)
         with connections.connect(server.url) as client:
-            assert b"durability_lost" in (client.get(keys.NOTICES) or b"")
+            assert b"redis_unavailable" in (client.get(keys.NOTICES) or b"")
         ops.notices._store.release()
         Ops(server.url, clock, f"webhook+http://{address(service)}/").wait(120)
 
     assert [(body["type"], body["state"]) for body in bodies(service)[len(begun) :]] == [
-        ("durability_lost", "started"),
-        ("durability_lost", "resolved"),
+        ("redis_unavailable", "started"),
+        ("redis_unavailable", "resolved"),
     ]
+
+
+def test_an_outage_of_a_redis_that_was_not_durable_is_announced_too(start_redis: StartRedis) -> None:
+    server, clock = start_redis({"appendonly": "no"}), Clock()
+    with http() as service:
+        ops = Ops(server.url, clock, f"webhook+http://{address(service)}/")
+        ops.wait(40)
+        assert "durability_lost" in {body["type"] for body in bodies(service)}
+
+        server.stop()
+        ops.wait(60)
+
+    assert (bodies(service)[-1]["type"], bodies(service)[-1]["state"]) == ("redis_unavailable", "started")
 
 
 def test_nothing_received_is_counted_from_the_last_callback_or_the_first_start(
@@ -273,7 +286,7 @@ def test_the_process_sends_also_if_there_is_no_redis_and_ends_as_ever(tmp_path: 
         with started(tmp_path, environment) as start:
             ops = start("ops")
             ops.until(lambda: service.requests, "a notice")
-            ops.wait_for_output('action=notice_sent target="target 1 (json://…)" condition=durability_lost')
+            ops.wait_for_output('action=notice_sent target="target 1 (json://…)" condition=redis_unavailable')
             assert ops.stop() == 0
 
     assert "hunter2-secret" not in ops.output
