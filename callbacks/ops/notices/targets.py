@@ -5,6 +5,7 @@ The libraries are imported only if there is a target: they need the extra `notif
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -16,6 +17,8 @@ from shared.settings import Settings
 _VARIABLE: Final = "CALLBACKS_NOTIFY"
 _SIGNED: Final = "webhook+"
 _MODULES: Final = ("apprise", "httpx", "standardwebhooks")
+# What these log may hold a URL, and so a token: urllib3 names that of an answer with a malformed header.
+_LOGGERS: Final = ("urllib3", "requests", "httpx", "httpcore")
 
 
 class NoticeSender(Protocol):
@@ -44,6 +47,7 @@ def read_targets(settings: Settings) -> list[NoticeTarget]:
         return []
     if any(importlib.util.find_spec(module) is None for module in _MODULES):
         raise ConfigurationError([f"{_VARIABLE} needs an extra that is not installed: {install_command('notify')}"])
+    _silence_libraries()
     targets: dict[str, NoticeTarget] = {}
     problems: list[str] = []
     for position, url in enumerate(settings.notify, start=1):
@@ -59,6 +63,13 @@ def read_targets(settings: Settings) -> list[NoticeTarget]:
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
     return list(targets.values())
+
+
+def _silence_libraries() -> None:
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.handlers[:] = [logging.NullHandler()]
 
 
 def _make_sender(url: str, secret: str) -> NoticeSender:

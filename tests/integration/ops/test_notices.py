@@ -11,6 +11,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from standardwebhooks import Webhook
 
+from callbacks.ops.notices.notice import Notice
 from callbacks.ops.notices.service import NoticeService
 from callbacks.ops.notices.store import LEASE_SECONDS, LeaseLost, NoticeStore
 from callbacks.ops.notices.targets import read_targets
@@ -20,7 +21,7 @@ from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
 from tests.acceptance.processes import started
 from tests.clock import Clock
-from tests.integration.forward.services import SECRET, Service, in_turn, says, serving
+from tests.integration.forward.services import SECRET, Service, in_turn, says, serving, writes
 from tests.redis_server import RedisServer, StartRedis, free_port
 
 AFTER = 30
@@ -291,6 +292,21 @@ def test_the_process_sends_also_if_there_is_no_redis_and_ends_as_ever(tmp_path: 
 
     assert "hunter2-secret" not in ops.output
     assert "Redis is unavailable (ConnectionError)" in bodies(service)[0]["message"]
+
+
+@pytest.mark.parametrize("scheme", ["json", "webhook+http"])
+def test_an_answer_that_a_library_complains_about_puts_no_url_into_the_log(
+    scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = writes(b"HTTP/1.1 200 OK\r\nthis line is no header\r\nContent-Length: 0\r\n\r\n")
+    test = Notice(condition="test", state="test", text="…", at_seconds=0, started_at_seconds=0)
+    with serving(broken) as service, caplog.at_level("DEBUG"):
+        notify = f"{scheme}://{address(service)}/services/T00SECRETTOKEN"
+        (target,) = read_targets(settings.load({"CALLBACKS_NOTIFY": notify, "CALLBACKS_NOTIFY_SECRET": SECRET}))
+        target.sender.send([test])
+
+    assert len(service.requests) == 1
+    assert "T00SECRETTOKEN" not in caplog.text
 
 
 def test_one_process_has_the_lease_until_it_ends_or_no_longer_renews_it(redis_server: RedisServer) -> None:
