@@ -8,7 +8,7 @@ One document, changed in a transaction, so that a process that has lost its leas
 
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import redis
@@ -17,6 +17,8 @@ from msgspec import Struct
 from callbacks.ops.notices.condition_state import ConditionState
 from callbacks.ops.notices.notice import Notice
 from shared import keys
+
+T = TypeVar("T")
 
 # A process that has not renewed its lease for this long has ended, and another sends.
 LEASE_SECONDS: Final = 30
@@ -94,8 +96,27 @@ class NoticeStore:
         return bool(connection.get(keys.NOTICES_SENDER) == self._name.encode())
 
 
+class _StoredDocument(Struct):
+    conditions: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
+    unsent: tuple[msgspec.Raw, ...] = ()
+
+
 def _parse(text: bytes | None) -> Document:
+    """Return the document without the entries that cannot be read, such as a condition of another release."""
     try:
-        return msgspec.json.decode(text or b"{}", type=Document)
-    except msgspec.DecodeError:  # of another release
+        stored = msgspec.json.decode(text or b"{}", type=_StoredDocument)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return Document()
+    conditions = {key: _parse_entry(raw, ConditionState) for key, raw in stored.conditions.items()}
+    unsent = [_parse_entry(raw, UnsentNotice) for raw in stored.unsent]
+    return Document(
+        {key: state for key, state in conditions.items() if state is not None},
+        tuple(one for one in unsent if one is not None),
+    )
+
+
+def _parse_entry(raw: msgspec.Raw, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

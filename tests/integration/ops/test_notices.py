@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 
 from callbacks.ops.notices.notice import Notice
 from callbacks.ops.notices.service import NoticeService
-from callbacks.ops.notices.store import LEASE_SECONDS, LeaseLost, NoticeStore
+from callbacks.ops.notices.store import LEASE_SECONDS, Document, LeaseLost, NoticeStore
 from callbacks.ops.notices.targets import read_targets
 from shared import connections, keys, settings
 from shared.background import Background
@@ -307,6 +307,33 @@ def test_an_answer_that_a_library_complains_about_puts_no_url_into_the_log(
 
     assert len(service.requests) == 1
     assert "T00SECRETTOKEN" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "read"),
+    [
+        ({"conditions": {"new ": {"condition": "of_another_release"}}}, {"redis_memory "}),
+        ({"conditions": {"redis_memory ": {"condition": "redis_memory", "returns": "x"}}}, set()),
+        ({"unsent": [{"target": "t", "notice": {"condition": "of_another_release"}}, 7]}, {"redis_memory "}),
+    ],
+)
+def test_an_entry_that_this_release_cannot_read_drops_no_other(
+    redis_server: RedisServer, unreadable: dict[str, Any], read: set[str]
+) -> None:
+    notice = {"condition": "dead_letters", "state": "started", "text": "…", "at_seconds": 1, "started_at_seconds": 1}
+    good = {"target": "t", "notice": notice}
+    document = {
+        "conditions": {"redis_memory ": {"condition": "redis_memory"}, **unreadable.get("conditions", {})},
+        "unsent": [*unreadable.get("unsent", []), good],
+    }
+    with connections.connect(redis_server.url) as client:
+        client.set(keys.NOTICES, json.dumps(document))
+        found = NoticeStore(client).read()
+        assert set(found.conditions) == read
+        assert [one.notice.condition for one in found.unsent] == ["dead_letters"]
+
+        client.set(keys.NOTICES, json.dumps(document).encode().replace(b'"text": "\\u2026"', b'"text": "\xff"'))
+        assert NoticeStore(client).read() == Document(found.conditions)
 
 
 def test_one_process_has_the_lease_until_it_ends_or_no_longer_renews_it(redis_server: RedisServer) -> None:
