@@ -3,10 +3,14 @@
 The pause itself is in Redis (see `workers/runtime/pause.py`); the settlements of runs change it (`settle.lua`).
 """
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct
 
+from shared.events import Event
+from workers.deliver.error_text import masked_line
 from workers.runtime.outcome import Done, Outcome, Paused, Rejected
 
 
@@ -21,6 +25,10 @@ class PauseChange(Struct, frozen=True):
     after_seconds: float = 0.0
     reason: str = ""
     by: Literal["handler", "memory"] = "handler"
+
+    def masked(self, quotable: Iterable[Event]) -> "PauseChange":
+        """Return it with its reason masked, which may quote these events: who reads it later does not know them."""
+        return msgspec.structs.replace(self, reason=masked_line(self.reason, quotable))
 
 
 NO_CHANGE: Final = PauseChange()

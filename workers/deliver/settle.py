@@ -26,7 +26,7 @@ from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.delivery_log import Attempts
-from workers.deliver.error_text import error_text, masked_line
+from workers.deliver.error_text import error_text
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
 from workers.deliver.run import EventOutcome, Run
@@ -205,6 +205,8 @@ class Settler:
         if not left[0] and not run.probe.has_change:
             return
         change = run.probe.pop_change()
+        if change.reason:
+            change = change.masked(run.events)
         stuck: list[SettlementFailed] = []
         while left:
             ended = left.popleft()
@@ -225,7 +227,7 @@ class Settler:
             asked, change = change, NO_CHANGE
             run.probe.observe_settlement(is_paused=settled.is_paused)
             self._report(decisions)
-            self._log_pause(settled, asked, run)
+            self._log_pause(settled, asked)
         if stuck:
             raise stuck[0]
         run.settled_at = time.monotonic()
@@ -308,11 +310,10 @@ class Settler:
             error = f' error="{text}"' if text else ""
             log.warning("action=%s handler=%s events=%d cause=%s%s", action, self._handler.name, number, cause, error)
 
-    def _log_pause(self, settled: SettleResult, asked: PauseChange, run: Run) -> None:
+    def _log_pause(self, settled: SettleResult, asked: PauseChange) -> None:
         if not settled.change:
             return
-        name, seconds = self._handler.name, settled.seconds
-        text = masked_line(asked.reason, run.events)
+        name, seconds, text = self._handler.name, settled.seconds, asked.reason
         if self._activity is not None:
             self._activity.publish_pause(is_paused=settled.change == "paused", seconds=seconds, reason=text)
         elif settled.change == "paused":

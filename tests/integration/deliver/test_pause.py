@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from callbacks import Pause, Reject, ReportEvent, Retry, handler
+from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
 from shared import keys, queue_jobs, queues
-from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, statuses
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, reply, statuses
 from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin import queue_state
@@ -58,6 +58,21 @@ def unburnt(harness: Harness, function: Callable[..., Any] = single) -> bool:
         and all(queues.parse_arguments(harness.connection.hget(keys.job(job), "data"))[2] == 1 for job in jobs)
         and all(harness.connection.hget(keys.job(job), "status") == b"queued" for job in jobs)
     )
+
+
+def test_what_a_person_wrote_and_their_number_never_reach_the_stored_reason(quick_redis: RedisServer) -> None:
+    @handler(ReplyEvent)
+    def quoting(event: ReplyEvent) -> None:
+        raise Pause(600, f"503 to {event.text!r} from {event.sender}")
+
+    with open_harness(quick_redis.url, quoting) as harness:
+        harness.accept(reply("r1", text="my PIN is 4711"))
+        harness.expand()
+        harness.deliver(quoting)
+
+        found = state(harness, quoting)
+    assert found is not None
+    assert found.reason == "503 to '***' from 356*****001"
 
 
 def test_a_pause_stops_the_queue_at_its_first_event_and_costs_no_attempt(
