@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ingest.token_mask import token_mask
-from shared.settings import ANY_NETWORK, Network, Token
+from shared.setting_values import ANY_NETWORK, Network, Token
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -5,43 +5,44 @@ with the variable's name and what is wrong. A secret is never shown, not even in
 """
 
 import dataclasses
-import ipaddress
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from callbacks import service_links
-from shared import connections, disk
 from shared.cells import Cell, parse_cells
 from shared.errors import ConfigurationError
+from shared.setting_values import (
+    Network,
+    Token,
+    integer,
+    one_of,
+    parse_level,
+    parse_names,
+    parse_networks,
+    parse_networks_not_empty,
+    parse_optional_port,
+    parse_password,
+    parse_redis_url,
+    parse_seconds,
+    parse_targets,
+    parse_text,
+    parse_tokens,
+    parse_writable_file,
+    zero_or,
+)
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
 # `history`: what reads the database of the handler `sql`. `cells`: the commands that read every cell. `notify`: the one
 # that tries the targets of notices. `command`: the other commands; `check` reads everything.
 Process: TypeAlias = Literal["web", "expand", "deliver", "ops", "command", "cells", "history", "notify"]
 
-# NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
-_MIN_PASSWORD: Final = 12
-_MAX_PASSWORD: Final = 256
 # The reports of 50,000 destinations, the most that one send request may name, have 10 to 15 MB. A worker needs up to
 # 20 MB for each MB of the smallest records, which is within the memory that deploy/ gives it.
 MAX_BODY_BYTES: Final = 16 << 20
-_RANDOM_EXAMPLE: Final = "openssl rand -base64 18"
-
-ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A secret in a callback URL, and the name of the source that it identifies, in events and logs."""
-
-    name: str
-    secret: str = dataclasses.field(repr=False)
 
 
 def _option(
@@ -54,153 +55,32 @@ def _option(
     return dataclasses.field(metadata=metadata, repr=not secret)
 
 
-def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,15}", value) or not minimum <= int(value) <= maximum:
-            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-        return int(value)
-
-    return parse
-
-
-def _zero_or(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if value == "0":
-            return 0
-        try:
-            return _integer(minimum, maximum)(value)
-        except ValueError as exc:
-            raise ValueError(f"{exc}, or 0") from None
-
-    return parse
-
-
-def _optional_port(value: str) -> int | None:
-    return _integer(0, 65535)(value) if value else None
-
-
-def _seconds(value: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) <= 0:
-        raise ValueError("must be a number of seconds greater than 0")
-    return float(value)
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _writable_file(value: str) -> str:
-    if value and (problem := disk.find_write_problem(Path(value).parent)):
-        raise ValueError(problem)
-    return value
-
-
-def _redis_url(value: str) -> str:
-    connections.check_url(value)
-    return value
-
-
-def _tokens(value: str) -> tuple[Token, ...]:
-    tokens: list[Token] = []
-    for position, part in enumerate(value.split(","), start=1):
-        name, equals, secret = part.strip().partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-            raise ValueError(f"entry {position} must be name=token; a name has letters, digits, '_', '.' and '-'")
-        if not re.fullmatch(r"[^\s,/?#%\x00-\x20\x7f-\U0010ffff]{1,256}", secret):
-            raise ValueError(
-                f"the token of {name!r} must be 1 to 256 characters that need no encoding in a URL's path: "
-                "no space, no comma, none of / ? # %"
-            )
-        tokens.append(Token(name, secret))
-    if len({token.secret for token in tokens}) < len(tokens):
-        raise ValueError("two names have the same token; give each source its own")
-    return tuple(tokens)
-
-
-def _networks(value: str) -> tuple[Network, ...]:
-    networks: list[Network] = []
-    for part in filter(None, (part.strip() for part in value.split(","))):
-        if part == "*":
-            networks.extend(ANY_NETWORK)
-            continue
-        try:
-            networks.append(ipaddress.ip_network(part, strict=False))
-        except ValueError as exc:
-            raise ValueError(f"{part!r} must be an IP address, a network such as 10.0.0.0/8, or *") from exc
-    return tuple(networks)
-
-
-def _networks_not_empty(value: str) -> tuple[Network, ...]:
-    networks = _networks(value)
-    if not networks:
-        raise ValueError("allows no address: name those of the gateway, or * for any")
-    return networks
-
-
-def _one_of(*values: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in values:
-            raise ValueError(f"must be {', '.join(values[:-1])} or {values[-1]}")
-        return value
-
-    return parse
-
-
-def _level(value: str) -> str:
-    return _one_of("DEBUG", "INFO", "WARNING", "ERROR")(value.upper())
-
-
-def _names(value: str) -> tuple[str, ...]:
-    names = tuple(filter(None, (part.strip() for part in value.split(","))))
-    for name in names:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)*", name):
-            raise ValueError(f"{name!r} must be the name of a handler or of a module")
-    if not names:
-        raise ValueError("names no handler, so no event would be delivered; name at least one")
-    return names
-
-
-def _targets(value: str) -> tuple[str, ...]:
-    # Apprise's URLs may hold commas; one that separates two is followed by a scheme.
-    found = tuple(filter(None, re.split(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9+.-]*://)", value)))
-    for position, url in enumerate(found, start=1):
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
-            raise ValueError(
-                f"target {position} must be a URL such as mailto://… or slack://…; separate several with spaces or "
-                "commas, and write a space or comma in a URL as %20 or %2C"
-            )
-    return found
-
-
-def _password(value: str) -> str:
-    if value and not _MIN_PASSWORD <= len(value) <= _MAX_PASSWORD:
-        raise ValueError(f"must have {_MIN_PASSWORD} to {_MAX_PASSWORD} characters, for example: {_RANDOM_EXAMPLE}")
-    return value
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of the environment, checked. Sizes are in bytes, durations in seconds."""
 
-    port: int = _option("PORT", "8080", _integer(0, 65535), "port of the web process")
-    host: str = _option("HOST", "127.0.0.1", _text, "address on which the web process listens")
+    port: int = _option("PORT", "8080", integer(0, 65535), "port of the web process")
+    host: str = _option("HOST", "127.0.0.1", parse_text, "address on which the web process listens")
     web_concurrency: int = _option(
-        "WEB_CONCURRENCY", "1", _integer(1, 64), "number of web processes, which share the port"
+        "WEB_CONCURRENCY", "1", integer(1, 64), "number of web processes, which share the port"
     )
     metrics_host: str = _option(
-        "CALLBACKS_METRICS_HOST", "127.0.0.1", _text, "address on which the web process serves its own `/metrics`"
+        "CALLBACKS_METRICS_HOST",
+        "127.0.0.1",
+        parse_text,
+        "address on which the web process serves its own `/metrics`",
     )
     metrics_port: int | None = _option(
         "CALLBACKS_METRICS_PORT",
         "",
-        _optional_port,
+        parse_optional_port,
         "port of the web process's own `/metrics`, which needs no Redis",
         shown_default="none: it is not served",
     )
     redis_url: str = _option(
         "REDIS_URL",
         None,
-        _redis_url,
+        parse_redis_url,
         "URL of Redis: redis://, rediss://, valkey://, valkeys://, unix://, or "
         "redis+sentinel://host:port,host:port/service/db",
         shown_default="none; `callbacks dev` and `demo` run their own",
@@ -215,151 +95,156 @@ class Settings:
     tokens: tuple[Token, ...] = _option(
         "CALLBACKS_TOKENS",
         None,
-        _tokens,
+        parse_tokens,
         "tokens of the callback URLs: `name=token,…`, several for rotation; the name is the event's `source`",
         shown_default="none; required",
     )
     allowed_ips: tuple[Network, ...] = _option(
         "CALLBACKS_ALLOWED_IPS",
         "80.252.167.60",
-        _networks_not_empty,
+        parse_networks_not_empty,
         "addresses and networks that may post callbacks; `*` for any",
     )
     trusted_proxies: tuple[Network, ...] = _option(
         "CALLBACKS_TRUSTED_PROXIES",
         "",
-        _networks,
+        parse_networks,
         "proxies whose X-Forwarded-For is believed; it is read from the right",
         shown_default="none",
     )
     max_body_bytes: int = _option(
         "CALLBACKS_MAX_BODY_BYTES",
         str(4 << 20),
-        _integer(1024, MAX_BODY_BYTES),
+        integer(1024, MAX_BODY_BYTES),
         "size of the largest callback; at most 16 MiB",
     )
     body_timeout_seconds: float = _option(
-        "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", _seconds, "seconds within which a body must arrive"
+        "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", parse_seconds, "seconds within which a body must arrive"
     )
     durability: Durability = _option(
         "CALLBACKS_DURABILITY",
         "fsync",
-        _one_of("fsync", "replica", "memory", "managed"),
+        one_of("fsync", "replica", "memory", "managed"),
         "where a callback is stored before the 200: `fsync` (on disk), `replica` (also on a replica), `memory`, or "
         "`managed` (what the provider of Redis promises, unchecked)",
     )
     dedupe_seconds: int = _option(
         "CALLBACKS_DEDUPE_SECONDS",
         "86400",
-        _integer(1, 366 * 86400),
+        integer(1, 366 * 86400),
         "seconds for which an event is remembered at least (at most half as long again), to recognise repetitions",
     )
     handlers: tuple[str, ...] = _option(
-        "CALLBACKS_HANDLERS", "log", _names, "installed handlers and dotted modules, separated by commas"
+        "CALLBACKS_HANDLERS", "log", parse_names, "installed handlers and dotted modules, separated by commas"
     )
     # Checked by the handler itself: another program on this machine may use the variable for something else.
     database_url: str = _option(
         "DATABASE_URL",
         "sqlite:///var/callbacks.db",
-        _text,
+        parse_text,
         "database of the `sql` handler: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`, with several "
         "hosts `@HOST:PORT,HOST:PORT/NAME`",
     )
     stream_url: str = _option(
         "CALLBACKS_STREAM_URL",
         "",
-        _text,
+        parse_text,
         "Redis of the `stream` handler, a URL as in `REDIS_URL`",
         shown_default="none: `REDIS_URL` is used",
     )
     stream_key: str = _option(
-        "CALLBACKS_STREAM_KEY", "callbacks", _text, "stream to which the `stream` handler adds events"
+        "CALLBACKS_STREAM_KEY", "callbacks", parse_text, "stream to which the `stream` handler adds events"
     )
     stream_maxlen: str = _option(
-        "CALLBACKS_STREAM_MAXLEN", "100000", _text, "approximate number of entries that the stream keeps; empty: all"
+        "CALLBACKS_STREAM_MAXLEN",
+        "100000",
+        parse_text,
+        "approximate number of entries that the stream keeps; empty: all",
     )
     jsonl_dir: str = _option(
-        "CALLBACKS_JSONL_DIR", "./var/events", _text, "folder for the files of the `jsonl` handler"
+        "CALLBACKS_JSONL_DIR", "./var/events", parse_text, "folder for the files of the `jsonl` handler"
     )
     jsonl_max_bytes: str = _option(
         "CALLBACKS_JSONL_MAX_BYTES",
         str(64 << 20),
-        _text,
+        parse_text,
         "maximum size of such a file; after that a new one is started",
     )
-    jsonl_gzip: str = _option("CALLBACKS_JSONL_GZIP", "false", _text, "`true`: compress the finished files")
+    jsonl_gzip: str = _option("CALLBACKS_JSONL_GZIP", "false", parse_text, "`true`: compress the finished files")
     # Checked by the handler too; `CALLBACKS_FORWARD_<NAME>_URL` and so on make further targets (its `targets`).
     forward_url: str = _option(
         "CALLBACKS_FORWARD_URL",
         "",
-        _text,
+        parse_text,
         "URL to which the `forward` handler posts each event, signed",
         shown_default="none",
     )
     forward_secrets: str = _option(
         "CALLBACKS_FORWARD_SECRETS",
         "",
-        _text,
+        parse_text,
         "secrets that sign these requests: `whsec_…`, several for rotation; `none`: unsigned",
         shown_default="none; required by the handler",
     )
     spool_dir: str = _option(
         "CALLBACKS_SPOOL_DIR",
         "./var/spool",
-        _text,
+        parse_text,
         "folder in which callbacks wait while Redis is unavailable; empty: no spool",
     )
     spool_max_bytes: int = _option(
         "CALLBACKS_SPOOL_MAX_BYTES",
         str(1 << 30),
-        _integer(1 << 20, 10**15 - 1),
+        integer(1 << 20, 10**15 - 1),
         "maximum size of the spool, of all web processes together",
     )
     run_dir: str = _option(
         "CALLBACKS_RUN_DIR",
         "./var/run",
-        _text,
+        parse_text,
         "folder of the completion journals, which keep finished events from being delivered twice; empty: none",
     )
     heartbeat_file: str = _option(
         "CALLBACKS_HEARTBEAT_FILE",
         "",
-        _writable_file,
+        parse_writable_file,
         "file whose time the process renews every second while it works, for a probe; one for each process",
         shown_default="none",
     )
     quarantine_max_bytes: int = _option(
         "CALLBACKS_QUARANTINE_MAX_BYTES",
         str(256 << 20),
-        _integer(1 << 20, 10**15 - 1),
+        integer(1 << 20, 10**15 - 1),
         "maximum size of the quarantine in Redis; beyond it the oldest entries are dropped",
     )
     dead_letter_max_bytes: int = _option(
         "CALLBACKS_DEAD_LETTER_MAX_BYTES",
         str(256 << 20),
-        _integer(1 << 20, 10**15 - 1),
+        integer(1 << 20, 10**15 - 1),
         "maximum size of the dead letters of each handler in Redis; beyond it the oldest are dropped",
     )
     delivery_log_bytes: int = _option(
         "CALLBACKS_DELIVERY_LOG_BYTES",
         str(64 << 20),
-        _zero_or(1 << 20, 10**15 - 1),
+        zero_or(1 << 20, 10**15 - 1),
         "maximum size of the delivery log in Redis: each attempt; at most 1 % of its maxmemory; 0: none",
     )
-    ops_host: str = _option("CALLBACKS_OPS_HOST", "127.0.0.1", _text, "address on which the operators' page listens")
+    ops_host: str = _option(
+        "CALLBACKS_OPS_HOST", "127.0.0.1", parse_text, "address on which the operators' page listens"
+    )
     ops_password: str = _option(
         "CALLBACKS_OPS_PASSWORD",
         "",
-        _password,
+        parse_password,
         "password of the operators' page, at least 12 characters; without it the page is on a loopback address only",
         shown_default="none",
     )
-    ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "port of the operators' page")
+    ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", integer(0, 65535), "port of the operators' page")
     # Whether Apprise knows a URL is checked where it is imported: callbacks.ops.notices.targets.
     notify: tuple[str, ...] = _option(
         "CALLBACKS_NOTIFY",
         "",
-        _targets,
+        parse_targets,
         "where `callbacks ops` sends notices: URLs of Apprise (mail, Slack, Teams, Telegram and others), or "
         "`webhook+https://…` for signed POSTs; several are separated by spaces or commas",
         shown_default="none",
@@ -367,35 +252,39 @@ class Settings:
     notify_secret: str = _option(
         "CALLBACKS_NOTIFY_SECRET",
         "",
-        _text,
+        parse_text,
         "secret that signs the notices to `webhook+https://…`: `whsec_…`, several for rotation",
         shown_default="none; required by such a URL",
     )
     notify_after_seconds: float = _option(
         "CALLBACKS_NOTIFY_AFTER_SECONDS",
         "30",
-        _seconds,
+        parse_seconds,
         "seconds that a condition must last before a notice says so; it is over after twice that time without it",
     )
     notify_silence_seconds: int = _option(
         "CALLBACKS_NOTIFY_SILENCE_SECONDS",
         "0",
-        _integer(0, 366 * 86400),
+        integer(0, 366 * 86400),
         "seconds without any callback that are an alert, on the page and as a notice; 0: never",
     )
     log_level: str = _option(
         "CALLBACKS_LOG_LEVEL",
         "INFO",
-        _level,
+        parse_level,
         "level of the service's own log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`",
     )
     log_file: str = _option(
-        "CALLBACKS_LOG_FILE", "", _text, "file to which the `log` handler writes", shown_default="standard output"
+        "CALLBACKS_LOG_FILE",
+        "",
+        parse_text,
+        "file to which the `log` handler writes",
+        shown_default="standard output",
     )
     log_numbers: str = _option(
         "CALLBACKS_LOG_NUMBERS",
         "masked",
-        _one_of("masked", "full"),
+        one_of("masked", "full"),
         "`masked`, or `full`: the `log` handler writes whole phone numbers",
     )
 

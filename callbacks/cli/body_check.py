@@ -23,7 +23,7 @@ from shared.batches import Accepted, Quarantined
 from shared.errors import UnexpectedShape
 from shared.events import Event
 from shared.schema import Record, ReplyCallback
-from shared.settings import ANY_NETWORK, Token
+from shared.setting_values import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import NewFailure
 

@@ -29,6 +29,7 @@ from shared.cells_reader import CellsReader
 from shared.counted import counted
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
+from shared.setting_values import ANY_NETWORK, Token
 from workers import registry
 from workers.admin import queue_state
 from workers.declaration import Handler
@@ -108,7 +109,7 @@ def _find_problems() -> Iterator[CheckResult]:
     yield from find_handlers_problems(loaded)
 
 
-def _tokens(tokens: Sequence[settings.Token]) -> Iterator[CheckResult]:
+def _tokens(tokens: Sequence[Token]) -> Iterator[CheckResult]:
     if not tokens:
         yield CheckResult(
             "wrong",
@@ -127,7 +128,7 @@ def _tokens(tokens: Sequence[settings.Token]) -> Iterator[CheckResult]:
 
 
 def _addresses(loaded: settings.Settings) -> Iterator[CheckResult]:
-    if set(settings.ANY_NETWORK) <= set(loaded.allowed_ips):
+    if set(ANY_NETWORK) <= set(loaded.allowed_ips):
         yield CheckResult(
             "advice",
             "CALLBACKS_ALLOWED_IPS allows every address",

@@ -18,7 +18,7 @@ from shared import body_shapes, events, json_reader, wire
 from shared.batches import Accepted, Quarantined
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
-from shared.settings import ANY_NETWORK, Token
+from shared.setting_values import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import FanOutEvent, NewFailure
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.sources import _MAX_PROXIES, AddressDecision, AddressRules, Tokens, parse_address
-from shared.settings import Network, Token, load
+from shared.setting_values import Network, Token
+from shared.settings import load
 
 GATEWAY = "80.252.167.60"
 

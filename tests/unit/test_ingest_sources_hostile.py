@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ingest.sources import AddressRules, Tokens
-from shared.settings import Token, load
+from shared.setting_values import Token
+from shared.settings import load
 
 GATEWAY = "80.252.167.60"
 PROXY = "10.0.0.1"

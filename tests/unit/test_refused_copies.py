@@ -12,7 +12,7 @@ from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressRules, Tokens
 from shared.batches import Quarantined
-from shared.settings import ANY_NETWORK, Token
+from shared.setting_values import ANY_NETWORK, Token
 
 LIMIT_BYTES = 1000
 DECLARED: Scope = {

@@ -8,7 +8,8 @@ import pytest
 
 from shared import settings
 from shared.errors import ConfigurationError
-from shared.settings import Settings, Token
+from shared.setting_values import ANY_NETWORK, Token
+from shared.settings import Settings
 
 SECRET = "s3cret-s3cret-s3cret"
 FROM_FILE = (
@@ -53,7 +54,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         ("CALLBACKS_TOKENS", "a=one-token , a=two-token", "tokens", (Token("a", "one-token"), Token("a", "two-token"))),
         ("CALLBACKS_ALLOWED_IPS", "10.1.2.3/8, ::1",
          "allowed_ips", (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
-        ("CALLBACKS_ALLOWED_IPS", "*", "allowed_ips", settings.ANY_NETWORK),
+        ("CALLBACKS_ALLOWED_IPS", "*", "allowed_ips", ANY_NETWORK),
         ("CALLBACKS_TRUSTED_PROXIES", "10.0.0.1", "trusted_proxies", (ipaddress.ip_network("10.0.0.1/32"),)),
         ("CALLBACKS_TRUSTED_PROXIES", "", "trusted_proxies", ()),
         ("CALLBACKS_MAX_BODY_BYTES", "1048576", "max_body_bytes", 1048576),

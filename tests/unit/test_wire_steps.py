@@ -17,7 +17,7 @@ from ingest.sources import AddressRules, Tokens
 from shared import json_reader, wire
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
-from shared.settings import ANY_NETWORK, Token
+from shared.setting_values import ANY_NETWORK, Token
 from tests.unit.bodies import check_error
 
 RECORD: Final = b'{"message_id":"1","status":"SEEN"}'

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ingest.sources import AddressRules, parse_address
-from shared.settings import ANY_NETWORK, Network
+from shared.setting_values import ANY_NETWORK, Network
 
 _LOOPBACK_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _SAME_SITE: Final = ("same-origin", "none")

@@ -1,0 +1,173 @@
+"""How the text of each kind of setting is read: numbers, addresses, tokens, URLs.
+
+Each function returns the value of a text, or raises ValueError, whose message says what the text must be and holds no
+secret.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from shared import connections, disk
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+# NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
+_MIN_PASSWORD: Final = 12
+_MAX_PASSWORD: Final = 256
+_RANDOM_EXAMPLE: Final = "openssl rand -base64 18"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A secret in a callback URL, and the name of the source that it identifies, in events and logs."""
+
+    name: str
+    secret: str = field(repr=False)
+
+
+def integer(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a function that reads a whole number from `minimum` to `maximum`."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not minimum <= int(value) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return int(value)
+
+    return parse
+
+
+def zero_or(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a function that reads 0, or a whole number from `minimum` to `maximum`."""
+
+    def parse(value: str) -> int:
+        if value == "0":
+            return 0
+        try:
+            return integer(minimum, maximum)(value)
+        except ValueError as exc:
+            raise ValueError(f"{exc}, or 0") from None
+
+    return parse
+
+
+def parse_optional_port(value: str) -> int | None:
+    """Return the port, None if there is none."""
+    return integer(0, 65535)(value) if value else None
+
+
+def parse_seconds(value: str) -> float:
+    """Return a duration in seconds, greater than 0."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) <= 0:
+        raise ValueError("must be a number of seconds greater than 0")
+    return float(value)
+
+
+def parse_text(value: str) -> str:
+    """Return the text as it is."""
+    return value
+
+
+def parse_writable_file(value: str) -> str:
+    """Return the path of a file, in a folder in which this process can write."""
+    if value and (problem := disk.find_write_problem(Path(value).parent)):
+        raise ValueError(problem)
+    return value
+
+
+def parse_redis_url(value: str) -> str:
+    """Return a URL of Redis that `shared.connections` understands."""
+    connections.check_url(value)
+    return value
+
+
+def parse_tokens(value: str) -> tuple[Token, ...]:
+    """Return the tokens of `name=token,…`."""
+    tokens: list[Token] = []
+    for position, part in enumerate(value.split(","), start=1):
+        name, equals, secret = part.strip().partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            raise ValueError(f"entry {position} must be name=token; a name has letters, digits, '_', '.' and '-'")
+        if not re.fullmatch(r"[^\s,/?#%\x00-\x20\x7f-\U0010ffff]{1,256}", secret):
+            raise ValueError(
+                f"the token of {name!r} must be 1 to 256 characters that need no encoding in a URL's path: "
+                "no space, no comma, none of / ? # %"
+            )
+        tokens.append(Token(name, secret))
+    if len({token.secret for token in tokens}) < len(tokens):
+        raise ValueError("two names have the same token; give each source its own")
+    return tuple(tokens)
+
+
+def parse_networks(value: str) -> tuple[Network, ...]:
+    """Return the networks of a list with commas; `*` is any."""
+    networks: list[Network] = []
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        if part == "*":
+            networks.extend(ANY_NETWORK)
+            continue
+        try:
+            networks.append(ipaddress.ip_network(part, strict=False))
+        except ValueError as exc:
+            raise ValueError(f"{part!r} must be an IP address, a network such as 10.0.0.0/8, or *") from exc
+    return tuple(networks)
+
+
+def parse_networks_not_empty(value: str) -> tuple[Network, ...]:
+    """Return the networks of a list with commas, at least one."""
+    networks = parse_networks(value)
+    if not networks:
+        raise ValueError("allows no address: name those of the gateway, or * for any")
+    return networks
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    """Return a function that reads one of `values`."""
+
+    def parse(value: str) -> str:
+        if value not in values:
+            raise ValueError(f"must be {', '.join(values[:-1])} or {values[-1]}")
+        return value
+
+    return parse
+
+
+def parse_level(value: str) -> str:
+    """Return the name of a level of Python's logging, in any case."""
+    return one_of("DEBUG", "INFO", "WARNING", "ERROR")(value.upper())
+
+
+def parse_names(value: str) -> tuple[str, ...]:
+    """Return the names of handlers and modules, at least one."""
+    names = tuple(filter(None, (part.strip() for part in value.split(","))))
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)*", name):
+            raise ValueError(f"{name!r} must be the name of a handler or of a module")
+    if not names:
+        raise ValueError("names no handler, so no event would be delivered; name at least one")
+    return names
+
+
+def parse_targets(value: str) -> tuple[str, ...]:
+    """Return the URLs of a list with spaces or commas."""
+    # Apprise's URLs may hold commas; one that separates two is followed by a scheme.
+    found = tuple(filter(None, re.split(r"\s+|,+(?=\s|$|[A-Za-z][A-Za-z0-9+.-]*://)", value)))
+    for position, url in enumerate(found, start=1):
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
+            raise ValueError(
+                f"target {position} must be a URL such as mailto://… or slack://…; separate several with spaces or "
+                "commas, and write a space or comma in a URL as %20 or %2C"
+            )
+    return found
+
+
+def parse_password(value: str) -> str:
+    """Return a password that is long enough, or ""."""
+    if value and not _MIN_PASSWORD <= len(value) <= _MAX_PASSWORD:
+        raise ValueError(f"must have {_MIN_PASSWORD} to {_MAX_PASSWORD} characters, for example: {_RANDOM_EXAMPLE}")
+    return value
