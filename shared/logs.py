@@ -16,6 +16,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         whose events wait in their queues; other handlers are not affected
     redis_unavailable   Redis does not answer or cannot write now; logged once, and retried
     redis_available     Redis answers again, and what waited for it is written
+    redis_clock_stepped
+                        Redis's clock was set forward, or another primary replied: no lease ends for postponed_seconds=
     journal_not_created
                         the file for what handlers have finished cannot be made: error=; if the worker is killed, its
                         last events are delivered again

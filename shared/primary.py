@@ -30,16 +30,20 @@ class Demoted(redis.ConnectionError):
     """The server is a replica now, or has lost its primary. The connection was dropped."""
 
 
-def check_role(client: redis.Redis) -> None:
-    """Raise Demoted, and drop the connections of `client`, if its server is a replica."""
+def check_role(client: redis.Redis) -> str:
+    """Return the replication id of the server, which another primary does not have; "" if it is not known.
+
+    Raise Demoted, and drop the connections of `client`, if the server is a replica.
+    """
     info: Any = client.info("replication")
     if info.get("role") == "slave":
         client.connection_pool.disconnect()
         raise Demoted(Demoted.__doc__)
+    return str(info.get("master_replid", ""))
 
 
 async def check_role_async(client: "redis.asyncio.Redis") -> None:
-    """Do as `check_role`, for asyncio."""
+    """Raise Demoted as `check_role`, for asyncio."""
     info: Any = await client.info("replication")
     if info.get("role") == "slave":
         await client.connection_pool.disconnect()

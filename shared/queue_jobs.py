@@ -173,9 +173,8 @@ def list_claimed(connection: Any, queue: str) -> list[str]:
     return list(map(as_text, connection.lrange(keys.rq_intermediate(queue), 0, -1)))
 
 
-def list_expired_executions(connection: Any, queue: str) -> list[bytes]:
-    """Return the members of the registry of started jobs whose lease has ended, by Redis's clock."""
-    seconds, _microseconds = connection.time()
+def list_expired_executions(connection: Any, queue: str, *, seconds: int) -> list[bytes]:
+    """Return the members of the registry of started jobs whose lease has ended, if it is `seconds` by Redis's clock."""
     found: list[bytes] = connection.zrangebyscore(keys.rq_started(queue), "-inf", seconds)
     return found
 

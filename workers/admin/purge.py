@@ -66,7 +66,8 @@ class Purger:
         """
         self._require_idle()
         transitions = JobTransitions(self._queue, connection=self._connection)
-        for member in queue_jobs.list_expired_executions(self._connection, self._queue):
+        seconds, _microseconds = self._connection.time()
+        for member in queue_jobs.list_expired_executions(self._connection, self._queue, seconds=seconds):
             execution = transitions.parse_execution(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
             finished = self._journals.read(execution.worker_name)

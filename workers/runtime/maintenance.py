@@ -28,6 +28,7 @@ from shared.primary import check_role
 from workers.runtime.isolation import run_for_each
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.lease_clock import LeaseClock, LeaseTime
 from workers.runtime.oom_fallback import OomFallbackRedis
 from workers.runtime.redis_retry import UNAVAILABLE, is_temporary
 from workers.runtime.worker import LEASE_SECONDS, RUNS_SECONDS
@@ -73,6 +74,9 @@ class Maintenance:
         self.background = background or Background()
         self._own_connection = connection
         self._connection: Any = OomFallbackRedis(connection)
+        self._lease_clock = LeaseClock(self._connection)
+        # The replication id of the server, once it is known.
+        self._primary = ""
         self._tasks = dict(tasks or {})
         self._journals = journals or JournalFolder()
         self._queue_names = sorted(set(queue_names))
@@ -123,6 +127,10 @@ class Maintenance:
         now = time.monotonic()
         if self._dead and now >= self._reap_at:
             self.attempt("maintenance_dead_workers", self._reap_dead_workers)
+        if not self._lease_clock.is_read:
+            # Before the first grace, so that a step of Redis's clock in it is noticed too.
+            self.attempt("maintenance_role", self._check_role)
+            self.attempt("maintenance_expired_leases", self._read_lease_time)
         # Before anything expires: leases end by Redis's clock, which may have been set, and these workers are alive.
         if now >= min(self._renew_at, self._expire_at):
             alive = set(workers)
@@ -131,9 +139,8 @@ class Maintenance:
             self.attempt("maintenance_leases", lambda: self._renew_leases(alive))
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
-            # Without a write a replica answers like a primary.
-            self.attempt("maintenance_role", lambda: check_role(self._connection))
-            self.attempt("maintenance_expired_leases", lambda: run_for_each(self._queue_names, self._requeue_expired))
+            self.attempt("maintenance_role", self._check_role)
+            self.attempt("maintenance_expired_leases", self._expire_leases)
             self.attempt("maintenance_worker_registry", lambda: run_for_each(self._queue_names, self._clean_registry))
         if now >= self._check_at:
             self._check_at = now + _CHECK_SECONDS
@@ -214,13 +221,29 @@ class Maintenance:
         self._journals.remove(worker)
         self._dead.pop(worker, None)
 
-    def _requeue_expired(self, queue: str) -> None:
+    def _check_role(self) -> None:
+        # Without a write a replica answers like a primary.
+        self._primary = check_role(self._connection)
+
+    def _read_lease_time(self) -> LeaseTime:
+        return self._lease_clock.read(self._primary)
+
+    def _expire_leases(self) -> None:
+        now = self._read_lease_time()
+        if now.has_stepped:
+            # Leases of live workers may look ended.
+            log.warning("action=redis_clock_stepped postponed_seconds=%d", _GRACE_SECONDS)
+            self._postpone_expiry()
+            return
+        run_for_each(self._queue_names, lambda queue: self._requeue_expired(queue, now.seconds))
+
+    def _requeue_expired(self, queue: str, seconds: int) -> None:
         def requeue(member: bytes) -> None:
             execution = self._transitions[queue].parse_execution(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
             self._requeue(queue, execution, died=True)
 
-        run_for_each(queue_jobs.list_expired_executions(self._connection, queue), requeue)
+        run_for_each(queue_jobs.list_expired_executions(self._connection, queue, seconds=seconds), requeue)
 
     def _clean_registry(self, queue: str) -> None:
         clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))

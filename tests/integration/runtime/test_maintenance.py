@@ -62,6 +62,38 @@ def test_a_changed_wall_clock_ends_no_lease_of_a_worker_that_its_supervisor_sees
     assert harness.connection.zscore(keys.rq_started(QUEUE), run.composite_key) > time.time()
 
 
+@pytest.mark.parametrize("step_seconds", [45, 60, 86400])
+def test_a_step_of_redis_clock_takes_no_job_from_a_worker_on_another_host(
+    harness: Harness, step_seconds: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept_and_expand(harness, "1")
+    run = started(harness, worker_name(QUEUE))
+    with (
+        closing(new_maintenance(harness)) as elsewhere,
+        closing(Maintenance([QUEUE], connection=connections.connect(harness.url))) as its_own,
+    ):
+        elsewhere.tick([])
+        # As Redis sees it after the step: what it wrote before is older, and so is every process's time.
+        harness.connection.zincrby(keys.rq_started(QUEUE), -step_seconds, run.composite_key)
+        elsewhere._lease_clock._now_seconds = lambda: time.monotonic() - step_seconds
+        elsewhere._expire_at = 0.0
+        for _ in range(2):
+            elsewhere.tick([])
+        assert harness.waiting_jobs(QUEUE) == [], "the supervisor of its host has had no time to renew it"
+        assert "action=redis_clock_stepped" in caplog.text
+
+        its_own.tick([run.worker_name])
+        elsewhere._expire_at = 0.0
+        elsewhere.tick([])
+        assert harness.waiting_jobs(QUEUE) == [], "renewed"
+
+        end_lease(harness, run)
+        elsewhere._expire_at = 0.0
+        elsewhere.tick([])
+    (job_id,) = harness.waiting_jobs(QUEUE)
+    assert harness.connection.hget(keys.job(job_id), "deaths") == b"1", "a lease that ends later still ends"
+
+
 def test_a_worker_whose_supervisor_died_has_its_lease_renewed_by_another_on_its_machine(
     harness: Harness, tmp_path: Path
 ) -> None:
