@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import redis
 from msgspec import Struct
-from rq.utils import as_text
 
 from shared import keys
 from shared.stored_times import stored_time
@@ -67,8 +66,8 @@ def read_history(connection: redis.Redis, event_ids: Mapping[str, int]) -> Deliv
     Raise redis.RedisError.
     """
     client: Any = connection
-    fields = {as_text(name): as_text(value) for name, value in client.hgetall(keys.DELIVERY_LOG).items()}
-    chunks = [chunk for ring in RINGS for chunk in _list_chunks(client, ring, int(fields.get(ring, 0)))]
+    newest, since_ms = _read_numbers(client)
+    chunks = [chunk for ring in RINGS for chunk in _list_chunks(client, ring, newest[ring])]
     id_of_key = {delivery_log.event_key(event_id): event_id for event_id in event_ids}
     oldest_ms = min(event_ids.values(), default=0) - _CLOCK_SKEW_MS
     attempts: defaultdict[tuple[str, str], list[DeliveryAttempt]] = defaultdict(list)
@@ -78,7 +77,17 @@ def read_history(connection: redis.Redis, event_ids: Mapping[str, int]) -> Deliv
                 attempts[id_of_key[found.key], found.entry.handler].append(_attempt(found))
     for each in attempts.values():
         each.sort(key=lambda attempt: attempt.at)
-    return DeliveryHistory(attempts=attempts, since=_since(chunks, fields))
+    return DeliveryHistory(attempts=attempts, since=_since(chunks, since_ms))
+
+
+def _read_numbers(client: Any) -> tuple[dict[delivery_log.Ring, int], int]:
+    """Return the number of each ring's newest string, and since when there is a log; 0 for what cannot be read."""
+    try:
+        found = client.hmget(keys.DELIVERY_LOG, *RINGS, "since_ms")
+    except redis.ResponseError:  # a key of another type
+        found = []
+    *newest, since_ms = [delivery_log.stored_number(value or b"") for value in found] or [0] * (len(RINGS) + 1)
+    return dict(zip(RINGS, newest, strict=True)), since_ms
 
 
 def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[_LogString]:
@@ -87,25 +96,25 @@ def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.getrange(name, 0, HEAD_BYTES - 1)
-        heads = pipe.execute()
+        heads = pipe.execute(raise_on_error=False)
     ends_ms: int | None = None
     for name, head in zip(names, heads, strict=True):
-        if len(head) == HEAD_BYTES:
+        if isinstance(head, bytes) and len(head) == HEAD_BYTES:
             _, starts_ms = delivery_log.read_head(head)
             yield _LogString(name, starts_ms, ends_ms, is_first=name.endswith(":1"))
             # Attempts that end with a second are written within a moment, or while Redis is unavailable, later.
             ends_ms = starts_ms + _CLOCK_SKEW_MS
 
 
-def _since(chunks: list[_LogString], fields: Mapping[str, str]) -> datetime | None:
+def _since(chunks: list[_LogString], since_ms: int) -> datetime | None:
     """Return since when nothing is missing: since the log began, unless a ring has lost its oldest string."""
-    if "since_ms" not in fields:
+    if not since_ms:
         return None
     oldest = {chunk.name.rpartition(":")[0]: chunk for chunk in chunks}
     lost = [chunk.starts_ms for chunk in oldest.values() if not chunk.is_first]
     # Redis deletes each string a month after it was begun.
     expired_ms = (time.time() - delivery_log.KEPT_SECONDS) * 1000
-    return stored_time(max(*lost, expired_ms, int(fields["since_ms"])))
+    return stored_time(max(*lost, expired_ms, since_ms))
 
 
 def _attempt(found: Found) -> DeliveryAttempt:

@@ -8,7 +8,6 @@ next run repeats only the events that were in flight.
 If the handler asks for a pause, the run ends early and its events wait as they are (see `pause_probe`).
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -20,11 +19,11 @@ import redis
 
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from workers.declaration import Handler
-from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Watchdog
+from workers.deliver.delivery_log import LogLimit
 from workers.deliver.failure_ladder import FailureLadder, Outcomes, ends_run
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
@@ -47,7 +46,7 @@ _SETTLE_SECONDS: Final = 0.25
 class Deliverer:
     """Delivers to one handler in this process. `is_stopping` is asked between events.
 
-    `log_bytes` is how large the delivery log may become, 0 if there is none.
+    `log_bytes` is how large the delivery log may become, 0 if this worker writes none.
     """
 
     def __init__(
@@ -82,10 +81,10 @@ class Deliverer:
         )
         metrics = Metrics() if metrics is None else metrics
         self._handler_seconds = metrics.histogram(("handler", handler.name), SECONDS_BUCKETS)
-        with contextlib.suppress(redis.RedisError):
-            log_bytes = delivery_log.open_log(connection, log_bytes)
+        log_limit = LogLimit(connection, log_bytes)
+        log_limit.open()
         self._settler = Settler(
-            settle_step=SettleStep(connection, is_stopping=is_stopping, log_bytes=log_bytes),
+            settle_step=SettleStep(connection, is_stopping=is_stopping, log_limit=log_limit),
             handler=handler,
             journal=journal,
             metrics=metrics,

@@ -37,6 +37,10 @@ KEPT_SECONDS: Final = 30 * keys.DAY_SECONDS
 _MAX_SEARCHES: Final = 16
 # The log never takes more than this part of Redis's maxmemory: what fills Redis refuses callbacks.
 _MEMORY_SHARE: Final = 100
+# How long a process uses what Redis said of its maxmemory, which may be changed while it runs.
+_LIMIT_AGE_SECONDS: Final = 10.0
+# As `delivery_log.lua` has it: a double is exact up to there.
+_MAX_NUMBER_DIGITS: Final = 15
 _KEY_BYTES: Final = 8
 _HEX_DIGITS: Final = 2 * _KEY_BYTES
 # Before each entry: how long it is, and when its first attempt ended, in ms since 1970.
@@ -126,19 +130,38 @@ def step_arguments(texts: dict[Ring, bytes], *, log_bytes: int) -> list[Argument
     return [ring_bytes // _CHUNKS, ring_bytes, *(texts.get(ring, b"") for ring in RINGS)]
 
 
-def open_log(connection: redis.Redis, setting: int) -> int:
-    """Return how many bytes the log may take, 0 if there is none. Raise redis.RedisError.
+class LogLimit:
+    """How many bytes the log may take: the setting, 0 for none, and never more than a part of Redis's maxmemory.
 
-    Note since when there is one. Delete it if the setting is 0, so that nobody reads one that has ended.
+    0 until that part is known, as a log without its limit could fill Redis.
     """
-    if not setting:
-        found = connection.hgetall(keys.DELIVERY_LOG)
-        numbers = {ring: int(found.get(ring.encode(), 0)) for ring in RINGS}
-        connection.delete(keys.DELIVERY_LOG, *(name for ring in RINGS for name in chunk_names(ring, numbers[ring])))
-        return 0
-    connection.hsetnx(keys.DELIVERY_LOG, "since_ms", int(time.time() * 1000))
-    max_memory = headroom.read_memory(connection).max_bytes
-    return min(setting, max_memory // _MEMORY_SHARE) if max_memory else setting
+
+    def __init__(self, connection: redis.Redis, setting: int) -> None:
+        self._connection = connection
+        self._setting = setting
+        self._bytes = 0
+        self._read_at: float | None = None
+
+    def open(self) -> None:
+        """Note since when there is a log, unless Redis is full: the first settlement notes it then."""
+        if self.read_bytes():
+            with suppress(redis.RedisError):
+                self._connection.hsetnx(keys.DELIVERY_LOG, "since_ms", int(time.time() * 1000))
+
+    def read_bytes(self) -> int:
+        """Return how many bytes the log may take now; while Redis does not answer, as many as before."""
+        now = time.monotonic()
+        if self._setting and (self._read_at is None or now - self._read_at >= _LIMIT_AGE_SECONDS):
+            self._read_at = now
+            with suppress(redis.RedisError):
+                max_bytes = headroom.read_memory(self._connection).max_bytes
+                self._bytes = min(self._setting, max_bytes // _MEMORY_SHARE) if max_bytes else self._setting
+        return self._bytes
+
+
+def stored_number(value: bytes) -> int:
+    """Return a number from the log's hash, 0 for what is none: another program may have written any value."""
+    return int(value) if value.isdigit() and len(value) <= _MAX_NUMBER_DIGITS else 0
 
 
 def chunk_names(ring: Ring, newest: int) -> list[str]:

@@ -52,7 +52,9 @@ settle()
 
 local kind, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
 local pause, now = read_pause(KEYS[4]), now_ms()
-append_log(KEYS[5], read_log_texts(), now)
+local log = read_log_texts()
+log.is_full = is_full
+append_log(KEYS[5], log, now)
 
 local function pause_for(ms)
   redis.call('HSET', KEYS[4], 'after_ms', ms)

@@ -25,7 +25,7 @@ from workers.declaration import Handler
 from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.spans import CallSpans
-from workers.deliver.delivery_log import Attempts
+from workers.deliver.delivery_log import Attempts, LogLimit
 from workers.deliver.error_text import error_text
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
@@ -80,18 +80,20 @@ class SettleResult(Struct, frozen=True):
 
 
 class SettleStep:
-    """The script, loaded over one connection. `is_stopping()` says whether the worker was asked to stop.
-
-    `log_bytes` is how large the delivery log may become, 0 if there is none.
-    """
+    """The script, loaded over one connection. `is_stopping()` says whether the worker was asked to stop."""
 
     def __init__(
-        self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never_stopping, log_bytes: int = 0
+        self,
+        connection: redis.Redis,
+        *,
+        is_stopping: Callable[[], bool] = never_stopping,
+        log_limit: LogLimit | None = None,
     ) -> None:
         self._is_stopping = is_stopping
-        self._log_bytes = log_bytes
+        self._log_limit = log_limit
         self._script = connection.register_script(
             scripts.load(
+                "is_full",
                 "allow_oom",
                 "types",
                 "arguments",
@@ -129,8 +131,9 @@ class SettleStep:
         )
         append_list(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flatten(j.fields)) for j in later])
         arguments += (change.kind, math.ceil(change.after_seconds * 1000), change.reason, change.by, _PAUSE_KEPT_MS)
-        texts = {} if attempts is None or not self._log_bytes else attempts.encode()
-        arguments += delivery_log.step_arguments(texts, log_bytes=self._log_bytes)
+        log_bytes = 0 if self._log_limit is None else self._log_limit.read_bytes()
+        texts = {} if attempts is None or not log_bytes else attempts.encode()
+        arguments += delivery_log.step_arguments(texts, log_bytes=log_bytes)
         scheduled = keys.rq_scheduled(queues.delivery_queue(handler))
         key_names = [keys.COUNTS, keys.dead(handler), scheduled, keys.paused(handler), keys.DELIVERY_LOG]
         is_current, *found = retry_while_unavailable(

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
+import redis
 
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 from shared import keys
@@ -13,6 +15,7 @@ from tests.redis_server import RedisServer
 from workers.admin import delivery_history
 from workers.admin.delivery_history import DeliveryAttempt
 from workers.deliver import delivery_log
+from workers.deliver.delivery_log import LogLimit
 from workers.runtime import scripts
 
 MIB = 1 << 20
@@ -91,16 +94,102 @@ def test_no_number_and_no_text_stands_in_the_log(harness: Harness, error: Except
     assert b"99000001" not in stored.replace(b" ", b"")
 
 
-def test_without_a_log_nothing_is_written_and_an_earlier_one_is_deleted(harness: Harness) -> None:
+def test_a_worker_without_a_log_writes_none_and_leaves_that_of_the_others(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    (event_id,) = harness.waiting_event_ids(single)
+    harness.deliver(single)
+    stored = {key: harness.connection.dump(key) for key in harness.connection.scan_iter(f"{keys.DELIVERY_LOG}:*")}
+    assert stored
+
+    harness.connection.hset(keys.DELIVERY_LOG, "since_ms", 1)
+    harness.log_bytes = 0
+    before_ms = int(time.time() * 1000) - 1000
+    harness.deliver(other)
+
+    left = {key: harness.connection.dump(key) for key in harness.connection.scan_iter(f"{keys.DELIVERY_LOG}:*")}
+    assert left == stored
+    assert len(history(harness, event_id, "single")) == 1
+    since_ms = int(harness.connection.hget(keys.DELIVERY_LOG, "since_ms"))
+    assert since_ms >= before_ms, "attempts are missing until now"
+
+
+def test_if_no_worker_has_a_log_nothing_is_written(harness: Harness) -> None:
+    harness.log_bytes = 0
     accept_and_expand(harness, "1")
     harness.deliver(single)
-    assert list(harness.connection.scan_iter(f"{keys.DELIVERY_LOG}*"))
-
-    harness.log_bytes = 0
-    harness.deliver(other)
 
     assert not list(harness.connection.scan_iter(f"{keys.DELIVERY_LOG}*"))
     assert delivery_history.read_history(harness.connection, {"0" * 24: RECEIVED_MS}).since is None
+
+
+def test_an_append_notes_since_when_there_is_a_log(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    harness.deliver(single, stop_when=forget_log(harness))
+
+    assert delivery_history.read_history(harness.connection, {}).since is not None
+    assert 0 < harness.connection.ttl(keys.DELIVERY_LOG) <= 31 * 86400
+
+
+def forget_log(harness: Harness) -> Callable[[], bool]:
+    """Return what deletes the log's hash after the worker's start, before its first settlement."""
+
+    def forget() -> bool:
+        if not harness.connection.exists(f"{keys.DELIVERY_LOG}:delivered:1"):
+            harness.connection.delete(keys.DELIVERY_LOG)
+        return False
+
+    return forget
+
+
+@pytest.mark.parametrize("log_bytes", [0, MIB])
+@pytest.mark.parametrize("value", ["abc", "", "-1", "1.5", "nan", "1e400", "9" * 30, b"\xff"])
+def test_a_wrong_value_in_the_log_stops_no_worker_and_no_look_up(
+    harness: Harness, log_bytes: int, value: str | bytes
+) -> None:
+    fields = ("delivered", "delivered_since_ms", "failed", "failed_since_ms", "since_ms")
+    harness.connection.hset(keys.DELIVERY_LOG, mapping=dict.fromkeys(fields, value))
+    assert delivery_history.read_history(harness.connection, {}).since is None
+    harness.log_bytes = log_bytes
+    accept_and_expand(harness, "1")
+    (event_id,) = harness.waiting_event_ids(single)
+
+    harness.deliver(single)
+
+    assert harness.totals(single).delivered == 1
+    assert len(history(harness, event_id, "single")) == (1 if log_bytes else 0)
+
+
+def test_while_redis_is_full_the_log_does_not_grow_and_is_complete_only_since_then(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2")
+    harness.connection.hset(keys.DELIVERY_LOG, "since_ms", 1)
+    # A hundredth of it has room for entries.
+    harness.connection.config_set("maxmemory", harness.connection.info("memory")["used_memory"] * 9 // 10)
+    try:
+        harness.deliver(single)
+    finally:
+        harness.connection.config_set("maxmemory", 0)
+
+    assert harness.totals(single).delivered == 2
+    assert not list(harness.connection.scan_iter(f"{keys.DELIVERY_LOG}:*"))
+    assert int(harness.connection.hget(keys.DELIVERY_LOG, "since_ms")) > 1
+
+
+def test_the_log_has_no_room_until_the_limit_of_redis_is_known(
+    quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_harness(quick_redis.url, single) as harness:
+        limit = LogLimit(harness.connection, 64 * MIB)
+        monkeypatch.setattr(delivery_log, "_LIMIT_AGE_SECONDS", 0)
+        harness.connection.config_set("maxmemory", 100 * MIB)
+        try:
+            with monkeypatch.context() as unavailable:
+                unavailable.setattr(limit, "_connection", redis.Redis(port=1))
+                limit.open()
+                assert limit.read_bytes() == 0
+            assert limit.read_bytes() == MIB
+        finally:
+            harness.connection.config_set("maxmemory", 0)
+        assert limit.read_bytes() == 64 * MIB
 
 
 def test_a_full_log_loses_its_oldest_successes_but_no_failure(harness: Harness) -> None:
