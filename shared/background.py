@@ -23,7 +23,7 @@ Every place of the product that starts a task, a thread or a pool of threads, an
     shared.metrics_push
         thread, loop: the metrics push: continues with its next round
     shared.cells_reader
-        executor: a reading of each cell: raised in the caller, or the cell's problem
+        Thread: a reading of each cell: the cell's problem
     shared.background
         create_task, Thread: what this module starts
     shared.tracer

@@ -64,12 +64,17 @@ class CellAudits(Struct, frozen=True):
 
 
 def open_reader(cells: Sequence[Cell], *, max_jobs: int | None = None) -> CellsReader[Audit]:
-    """Return a reader that audits each cell; one that has more than `max_jobs` jobs is not audited."""
+    """Return a reader that audits each cell; one that has more than `max_jobs` jobs is not audited.
+
+    Without `max_jobs` an audit takes as long as it takes: some 50 µs for each job that waits.
+    """
 
     def open_audit(client: redis.Redis) -> Callable[[], Audit]:
         return lambda: audit.run(client, max_jobs=max_jobs)
 
-    return CellsReader(cells, open_audit, timeout_seconds=connections.WORKER_TIMEOUT_SECONDS)
+    return CellsReader(
+        cells, open_audit, timeout_seconds=connections.WORKER_TIMEOUT_SECONDS, is_unlimited=max_jobs is None
+    )
 
 
 def _add(totals: Any, parts: Sequence[Struct], **fixed: str) -> Any:

@@ -49,7 +49,9 @@ def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> red
     options = _options(address.scheme, timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
     target = address.sentinel
     if target is not None:
-        sentinel = Sentinel(target.nodes, sentinel_kwargs=options | target.sentinel_options)
+        # A Sentinel answers from its memory. Each that hangs delays the next.
+        sentinel_timeout = {"socket_timeout": min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)}
+        sentinel = Sentinel(target.nodes, sentinel_kwargs=options | sentinel_timeout | target.sentinel_options)
         client: redis.Redis = sentinel.master_for(
             target.service,
             connection_pool_class=primary.PrimarySentinelPool,

@@ -98,6 +98,10 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     notice_failed       a notice did not reach a target, and is sent again later: target= failures= in a row, error=
     notice_dropped      notices did not reach a target for a day: target= number=
     notices_not_stored  Redis did not store the states of conditions: error=; each `callbacks ops` sends until it does
+    cell_unreadable     one of CALLBACKS_CELLS was not read because of a damaged value: cell= count= and the lines of
+                        code
+    status_unreadable   the notices of `callbacks ops` could not read the service's status because of a damaged value:
+                        count= and the lines of code
     setting_unknown     at the start of any process: variable= is not a setting but similar to one, which is named
     loop_failed         in any process: a background loop failed unexpectedly, and is restarted: loop= (see
                         shared/background.py) count= and the lines of code

@@ -38,9 +38,9 @@ class ServiceCollector(Collector):
             found = snapshot.read_snapshot(self._connection, self._level)
             balance = self._audit_cache.get(found.jobs)
         except redis.RedisError:
-            yield GaugeMetricFamily("callbacks_redis_up", "1: Redis answers.", value=0)
+            yield _redis_up(is_up=False)
             return
-        yield GaugeMetricFamily("callbacks_redis_up", "1: Redis answers.", value=1)
+        yield _redis_up(is_up=True)
         yield from metric_families.build(found)
         if balance is not None and not balance.moving:
             yield from _audit_metrics(balance)
@@ -60,12 +60,16 @@ class CellsCollector(Collector):
         """Yield each metric once, with the samples of all cells."""
         families: dict[str, Metric] = {}
         for one in self._reader.read():
-            for metric in one.value or ():
+            for metric in [_redis_up(is_up=False)] if one.value is None else one.value:
                 family = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
                 family.samples += [
                     sample._replace(labels={"cell": one.cell, **sample.labels}) for sample in metric.samples
                 ]
         yield from families.values()
+
+
+def _redis_up(*, is_up: bool) -> Metric:
+    return GaugeMetricFamily("callbacks_redis_up", "1: Redis answers.", value=int(is_up))
 
 
 def _audit_metrics(balance: Balance) -> Iterator[Metric]:

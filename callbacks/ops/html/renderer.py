@@ -16,7 +16,7 @@ from callbacks.ops.access import sessions
 from callbacks.ops.html import assets
 from callbacks.ops.html.visible_text import escape_visibly
 from callbacks.ops.status import quantities
-from callbacks.ops.status.summary import REDIS_UNAVAILABLE
+from callbacks.ops.status.summary import REDIS_UNAVAILABLE, REDIS_UNREADABLE
 from shared.counted import counted
 
 NAVIGATION: Final = (
@@ -72,6 +72,7 @@ def templates() -> Environment:
         "csrf_field": csrf_field,
         "navigation": NAVIGATION,
         "redis_unavailable": REDIS_UNAVAILABLE,
+        "redis_unreadable": REDIS_UNREADABLE,
     }
     return found
 

@@ -27,6 +27,7 @@ from shared import connections
 from shared.background import Background
 from shared.rate_limited_log import RateLimitedLog
 from shared.settings import Settings
+from shared.tracebacks import type_name
 
 # A tenth of how long a condition must last, within these.
 _MIN_ROUND_SECONDS: Final = 0.5
@@ -128,9 +129,12 @@ class NoticeService:
     def _read_alerts(self) -> tuple[Sequence[Alert], bool]:
         try:
             status = service_status.read_status(self._client, self._settings, self._audit_cache)
+            return alerts.find_alerts(status), True
         except redis.RedisError as exc:
             return [alerts.redis_unavailable(type(exc).__name__)], False
-        return alerts.find_alerts(status), True
+        except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and must not end the notices
+            self._log.exception("action=status_unreadable", exc)
+            return [alerts.status_unreadable(type_name(exc))], False
 
     def _advance(
         self, document: Document, *, present: dict[str, ConditionState], is_complete: bool, now_seconds: float

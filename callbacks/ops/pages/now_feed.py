@@ -17,7 +17,7 @@ from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from callbacks.ops.status.single_flight import SingleFlight
-from callbacks.ops.status.summary import REDIS_UNAVAILABLE, StatusSummary, summarize
+from callbacks.ops.status.summary import REDIS_UNAVAILABLE, REDIS_UNREADABLE, StatusSummary, summarize
 from shared import connections
 from shared.cells_reader import CellReading
 from shared.settings import Settings
@@ -89,10 +89,21 @@ def _render_cells(
         own=own,
         redis_url=connections.redact_url(settings.redis_url),
     )
+    own_reading = next((one for one in readings if one.cell == own), None)
+    own_part = _render_own(read) if own_reading is None else _render_reading(own_reading)
+    return NowContent(table + own_part.html, own_part.summary)
+
+
+def _render_reading(own: CellReading[ServiceStatus]) -> NowContent:
+    if own.value is not None:
+        return _render(own.value)
+    return NowContent(render_fragment("redis_unreadable_content.html", problem=own.problem), REDIS_UNREADABLE)
+
+
+def _render_own(read: Callable[[], ServiceStatus]) -> NowContent:
+    """Return the part of a Redis that is no cell."""
     try:
-        # Also if it is one of the cells: what it takes to read is small, and the error of its own Redis is shown.
-        own_part = _render(read())
+        return _render(read())
     except redis.RedisError as exc:
         html = render_fragment("redis_unavailable_content.html", error=type(exc).__name__)
-        own_part = NowContent(html, REDIS_UNAVAILABLE)
-    return NowContent(table + own_part.html, own_part.summary)
+        return NowContent(html, REDIS_UNAVAILABLE)

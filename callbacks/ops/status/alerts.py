@@ -76,6 +76,16 @@ def redis_unavailable(error: str) -> Alert:
     )
 
 
+def status_unreadable(error: str) -> Alert:
+    """Return the alert of a status that cannot be read, with the type of the error: nothing else is known then."""
+    return Alert(
+        "bad",
+        "status_unreadable",
+        f"The status of the service cannot be read ({error}): a value in Redis is damaged. No other condition is known "
+        "until it is corrected. See action=status_unreadable in the log of `callbacks ops`.",
+    )
+
+
 def _audit(now: ServiceStatus) -> Iterator[Alert]:
     balance = now.balance
     if balance is not None and not balance.balances and not balance.moving:

@@ -29,6 +29,7 @@ ConditionName: TypeAlias = Literal[
     "spool_failing",
     "spool_filling",
     "spool_full",
+    "status_unreadable",
 ]
 
 _RUNBOOK: Final = "docs/operations.md"
@@ -70,4 +71,5 @@ CONDITIONS: Final[dict[ConditionName, Condition]] = {
     "spool_failing": Condition(title="Spool failing", section="callbackswebspoolfailing"),
     "spool_filling": Condition(title="Spool filling", section="callbacksspoolfilling", notifies_warnings=True),
     "spool_full": Condition(title="Spool full", section="spool-full"),
+    "status_unreadable": Condition(title="Status unreadable", section="status-unreadable"),
 }

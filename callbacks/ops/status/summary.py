@@ -42,6 +42,7 @@ def summarize(alerts: Sequence[Alert], balance: Balance | None) -> StatusSummary
 
 
 REDIS_UNAVAILABLE: Final = StatusSummary("bad", "Redis does not answer")
+REDIS_UNREADABLE: Final = StatusSummary("bad", "Redis cannot be read")
 
 _SIGNS: Final[dict[SummaryLevel, str]] = {"good": "✓", "warn": "!", "bad": "✗", "unsure": "○"}
 _ICONS: Final[dict[SummaryLevel, str]] = {"warn": "icon-warn.svg", "bad": "icon-bad.svg"}

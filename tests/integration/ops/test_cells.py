@@ -167,3 +167,32 @@ def test_a_cell_that_does_not_balance_is_a_problem(cells: str, redis_server: Red
 
     assert "3 unaccounted" in ops("/", CALLBACKS_CELLS=cells).text
     assert "3 unaccounted" in top(cells, "--once").output
+
+
+@pytest.mark.parametrize(
+    ("key", "field"), [(keys.COUNTS, "report.unique"), (keys.COUNTS, b"\xff"), (keys.METRICS, "x")]
+)
+def test_a_damaged_value_of_a_cell_hides_no_other(
+    cells: str, redis_server: RedisServer, key: str, field: str | bytes
+) -> None:
+    with redis_server.client() as north:
+        north.hset(key, field, "abc")
+
+    page = ops("/", CALLBACKS_CELLS=cells)
+    assert page.status_code == 200
+    table, _, own = page.text.partition('id="summary"')
+    north_row, south_row, _ = table.split('<th scope="row">')[1:]
+    assert ("unavailable" in north_row, "a value in it is damaged" in north_row) == (True, True)
+    assert "No worker" in south_row
+    assert "Redis cannot be read" in own
+    assert samples(ops("/metrics", CALLBACKS_CELLS=cells).text)["callbacks_redis_up"] == {
+        ("north",): 0,
+        ("south",): 1,
+        ("west",): 0,
+    }
+    shown = top(cells, "--once")
+    assert ("south: " in shown.output, shown.exit_code) == (True, 1)
+    if key == keys.COUNTS:  # the audit reads no other
+        audit = ops("/audit", CALLBACKS_CELLS=cells)
+        assert (audit.status_code, audit.json()["unavailable"]) == (503, ["north", "west"])
+        assert audit.json()["records"]["report"]["received"] == 2

@@ -249,6 +249,29 @@ def test_an_outage_of_a_redis_that_was_not_durable_is_announced_too(start_redis:
     assert (bodies(service)[-1]["type"], bodies(service)[-1]["state"]) == ("redis_unavailable", "started")
 
 
+@pytest.mark.parametrize(
+    ("key", "field"), [(keys.COUNTS, "report.unique"), (keys.COUNTS, b"\xff"), (keys.METRICS, "x")]
+)
+def test_a_damaged_value_is_a_notice_and_ends_no_other(
+    redis_server: RedisServer, alive: Callable[[], None], key: str, field: str | bytes
+) -> None:
+    with http() as service, redis_server.client() as client:
+        ops = Ops(redis_server.url, Clock(), f"webhook+http://{address(service)}/")
+        quarantine(redis_server)
+        ops.wait(40)
+        client.hset(key, field, "abc")
+        ops.wait(100)
+        client.hdel(key, field)
+        ops.wait(100)
+
+    assert [(body["type"], body["state"]) for body in bodies(service)] == [
+        ("callbacks_quarantined", "started"),
+        ("status_unreadable", "started"),
+        ("status_unreadable", "resolved"),
+    ]
+    assert "(ValueError)" in bodies(service)[1]["text"] or "(UnicodeDecodeError)" in bodies(service)[1]["text"]
+
+
 def test_nothing_received_is_counted_from_the_last_callback_or_the_first_start(
     redis_server: RedisServer, alive: Callable[[], None]
 ) -> None:
