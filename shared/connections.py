@@ -5,6 +5,7 @@ unnoticed. Here nothing is repeated: the code that sends a command decides that.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ WEB_TIMEOUT_SECONDS: Final = 5.0
 # A worker may wait for a fan-out of a thousand events, or for Redis to write to a slow disk.
 WORKER_TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
+# They are asked one after another, before anything else, and reply from memory: three that hang take 9 s.
+SENTINEL_TIMEOUT_SECONDS: Final = 3.0
 
 # How Redis answers HELLO, or any other command, of a client that sent no password.
 _PASSWORD_ASKED: Final = (
@@ -49,9 +52,7 @@ def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> red
     options = _options(address.scheme, timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
     target = address.sentinel
     if target is not None:
-        # A Sentinel answers from its memory. Each that hangs delays the next.
-        sentinel_timeout = {"socket_timeout": min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)}
-        sentinel = Sentinel(target.nodes, sentinel_kwargs=options | sentinel_timeout | target.sentinel_options)
+        sentinel = Sentinel(target.nodes, sentinel_kwargs=_sentinel_options(options, target))
         client: redis.Redis = sentinel.master_for(
             target.service,
             connection_pool_class=primary.PrimarySentinelPool,
@@ -69,10 +70,7 @@ def connect_async(url: str, *, timeout_seconds: float | None = WEB_TIMEOUT_SECON
     options = _options(address.scheme, timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
     target = address.sentinel
     if target is not None:
-        sentinel_options = (
-            options | {"socket_timeout": timeout_seconds or WEB_TIMEOUT_SECONDS} | target.sentinel_options
-        )
-        sentinel = AsyncSentinel(target.nodes, sentinel_kwargs=sentinel_options)
+        sentinel = AsyncSentinel(target.nodes, sentinel_kwargs=_sentinel_options(options, target))
         client: redis.asyncio.Redis = sentinel.master_for(
             target.service,
             connection_pool_class=primary.AsyncPrimarySentinelPool,
@@ -114,6 +112,11 @@ _OF_REDIS_PY: Final = (
     (re.compile(r"Error \S+ while writing to socket\. ?(.*)"), r"the connection broke: \1"),
     (re.compile(r"Error while reading from \S+ ?: \((?:-?\d+, )?['\"]?(.*?)['\"]?,?\)"), r"the connection broke: \1"),
 )
+
+
+def _sentinel_options(options: Mapping[str, Any], target: redis_url.SentinelService) -> dict[str, Any]:
+    timeout_seconds = min(options["socket_timeout"] or SENTINEL_TIMEOUT_SECONDS, SENTINEL_TIMEOUT_SECONDS)
+    return {**options, "socket_timeout": timeout_seconds, **target.sentinel_options}
 
 
 def _options(scheme: str, timeout_seconds: float | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ those of handlers that no longer run; several supervisors may do so at the same 
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import redis
@@ -37,6 +38,8 @@ class FailureTrimmer:
         self._quarantine_max_bytes = quarantine_max_bytes
         self._dead_letter_max_bytes = dead_letter_max_bytes
         self._check_at = 0.0
+        # Those that this round has not trimmed yet.
+        self._lists: list[FailureList] = []
 
     @property
     def is_due(self) -> bool:
@@ -52,14 +55,25 @@ class FailureTrimmer:
             return
         now = time.monotonic()
         self._check_at = now + _CHECK_SECONDS
-        lists = list(all_lists(self._connection))
+        if not self._lists:
+            self._lists = list(all_lists(self._connection))
+        share_seconds = _STEP_SECONDS / max(len(self._lists), 1)
 
         def trim(failure_list: FailureList) -> None:
             # Each list has its share of the time, so that one that fills up all the time does not delay the others.
-            if not self._trim_list(failure_list, deadline=time.monotonic() + _STEP_SECONDS / len(lists)):
+            if not self._trim_list(failure_list, deadline=time.monotonic() + share_seconds):
                 self._check_at = now
 
-        run_for_each(lists, trim)
+        run_for_each(self._take_lists(until=now + _STEP_SECONDS), trim)
+        if self._lists:
+            self._check_at = now
+
+    def _take_lists(self, *, until: float) -> Iterator[FailureList]:
+        """Yield what is left of this round; stop at that time, as Redis may be slow, but not before the first."""
+        while self._lists:
+            yield self._lists.pop(0)
+            if time.monotonic() >= until:
+                return
 
     def _trim_list(self, failure_list: FailureList, *, deadline: float) -> bool:
         """Trim one list; return whether nothing is left to trim."""

@@ -11,10 +11,13 @@ T = TypeVar("T")
 _MAX_RAISED: Final = 10
 
 
-def run_for_each(items: Iterable[T], do: Callable[[T], object]) -> None:
+def run_for_each(
+    items: Iterable[T], do: Callable[[T], object], *, after_each: Callable[[], object] | None = None
+) -> None:
     """Call `do` for each of `items`, and raise what some of them raised after the last, as an ExceptionGroup.
 
-    If Redis is unavailable, its error is raised at once: the next item would fail alike.
+    `after_each` is called after each item, also after one that failed. If Redis is unavailable, its error is raised at
+    once: the next item would fail alike.
     """
     raised: list[Exception] = []
     for item in items:
@@ -24,5 +27,7 @@ def run_for_each(items: Iterable[T], do: Callable[[T], object]) -> None:
             raise
         except Exception as exc:  # noqa: BLE001 # the others have their turn before it is raised
             raised.append(exc)
+        if after_each is not None:
+            after_each()
     if raised:
         raise ExceptionGroup(f"{len(raised)} failed", raised[:_MAX_RAISED])

@@ -14,7 +14,7 @@ it should be, that is logged and delays none of the others. Only if Redis does n
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import redis
 from rq import Queue
@@ -34,6 +34,8 @@ from workers.runtime.redis_retry import UNAVAILABLE, is_temporary
 from workers.runtime.worker import LEASE_SECONDS, RUNS_SECONDS
 
 log = logging.getLogger("callbacks.supervisor")
+
+T = TypeVar("T")
 
 _CHECK_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 10.0
@@ -59,7 +61,8 @@ class MaintenanceTask(Protocol):
 class Maintenance:
     """Maintains `queue_names` over a connection of its own, and runs further `tasks`, each by its name in the log.
 
-    `background` counts the failures of each task.
+    `background` counts the failures of each task. `beat` is called between tasks and between their items: while Redis
+    is slow a tick can take minutes, and a supervisor that works is not one that hangs.
     """
 
     def __init__(
@@ -85,12 +88,15 @@ class Maintenance:
         # By name: whether its end counts as a death, because nothing had asked it to stop.
         self._dead: dict[str, bool] = {}
         self._stopping = False
-        self._reap_at = self._check_at = self._renew_at = 0.0
+        self.beat: Callable[[], object] = _no_beat
+        self._workers: set[str] = set()
+        self._reap_at = self._check_at = self._renew_at = self._renewed_at = 0.0
         self._expire_at = time.monotonic() + _GRACE_SECONDS
 
     def record_exit(self, worker: str) -> None:
         """Record that a worker's process has ended: its jobs are requeued at the next tick."""
         self._dead[worker] = not self._stopping
+        self._workers.discard(worker)
         self._reap_at = 0.0
 
     def begin_stop(self) -> None:
@@ -105,8 +111,9 @@ class Maintenance:
 
         Raise redis.RedisError if Redis is unavailable; other errors are logged.
         """
+        self._workers = set(workers)
         try:
-            self._tick(workers)
+            self._tick()
         except redis.RedisError:
             self._postpone_expiry()
             raise
@@ -121,9 +128,11 @@ class Maintenance:
 
     def attempt(self, task: str, step: Callable[[], object]) -> bool:
         """Do a task; return whether all of it succeeded. Raise redis.RedisError if Redis is unavailable."""
-        return self.background.loop(task).attempt(step, reraise=UNAVAILABLE) == 0
+        succeeded = self.background.loop(task).attempt(step, reraise=UNAVAILABLE) == 0
+        self.beat()
+        return succeeded
 
-    def _tick(self, workers: Iterable[str]) -> None:
+    def _tick(self) -> None:
         now = time.monotonic()
         if self._dead and now >= self._reap_at:
             self.attempt("maintenance_dead_workers", self._reap_dead_workers)
@@ -133,23 +142,29 @@ class Maintenance:
             self.attempt("maintenance_expired_leases", self._read_lease_time)
         # Before anything expires: leases end by Redis's clock, which may have been set, and these workers are alive.
         if now >= min(self._renew_at, self._expire_at):
-            alive = set(workers)
-            # A worker that had just popped a job when it was asked to stop may still start it.
-            self._renew_at = now + (_CHECK_SECONDS if self._stopping else _RENEW_SECONDS)
-            self.attempt("maintenance_leases", lambda: self._renew_leases(alive))
+            self._renew_all()
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
             self.attempt("maintenance_role", self._check_role)
             self.attempt("maintenance_expired_leases", self._expire_leases)
-            self.attempt("maintenance_worker_registry", lambda: run_for_each(self._queue_names, self._clean_registry))
+            self.attempt("maintenance_worker_registry", lambda: self._for_each(self._queue_names, self._clean_registry))
         if now >= self._check_at:
             self._check_at = now + _CHECK_SECONDS
             self.attempt("maintenance_abandoned_workers", self._check_abandoned_workers)
-            self.attempt("maintenance_orphans", lambda: run_for_each(self._queue_names, self._requeue_orphans))
-            self.attempt("maintenance_due_retries", lambda: run_for_each(self._queue_names, self._promote_due))
+            self.attempt("maintenance_orphans", lambda: self._for_each(self._queue_names, self._requeue_orphans))
+            self.attempt("maintenance_due_retries", lambda: self._for_each(self._queue_names, self._promote_due))
         for name, task in self._tasks.items():
             if task.is_due:
                 self.attempt(name, task.tick)
+
+    def _for_each(self, items: Iterable[T], do: Callable[[T], object]) -> None:
+        run_for_each(items, do, after_each=self._stay_alive)
+
+    def _stay_alive(self) -> None:
+        """Show that this process works, and keep the leases of its workers, however long a tick takes."""
+        self.beat()
+        if time.monotonic() >= self._renewed_at + _RENEW_SECONDS:
+            self._renew_all()
 
     def _is_ours(self, worker: str) -> bool:
         return _queue_of(worker) in self._transitions
@@ -158,7 +173,7 @@ class Maintenance:
         """Requeue the jobs of workers whose supervisors died with them."""
         dead = len(self._dead)
         try:
-            run_for_each(self._journals.list_workers(), self._check_journal)
+            self._for_each(self._journals.list_workers(), self._check_journal)
         finally:
             if len(self._dead) > dead:
                 self.attempt("maintenance_dead_workers", self._reap_dead_workers)
@@ -173,11 +188,21 @@ class Maintenance:
         elif self._journals.is_expired(worker):  # otherwise it may belong to another Redis
             self._journals.remove(worker)
 
+    def _renew_all(self) -> None:
+        alive = set(self._workers)
+        # A worker that had just popped a job when it was asked to stop may still start it.
+        self._renew_at = time.monotonic() + (_CHECK_SECONDS if self._stopping else _RENEW_SECONDS)
+        self.attempt("maintenance_leases", lambda: self._renew_leases(alive))
+        # Counted from its end: if the renewals themselves take long, other tasks still have their turn.
+        self._renewed_at = time.monotonic()
+
     def _renew_leases(self, ours: set[str]) -> None:
         others = {worker for worker, lives in self._journals.list_workers() if lives and self._is_ours(worker)}
         try:
             run_for_each(
-                others | ours, lambda worker: self._renew_lease(worker, stopping=self._stopping and worker in ours)
+                others | ours,
+                lambda worker: self._renew_lease(worker, stopping=self._stopping and worker in ours),
+                after_each=self.beat,
             )
         except ExceptionGroup as exc:
             if exc.subgroup(is_temporary) is not None:
@@ -195,13 +220,14 @@ class Maintenance:
             lambda execution: transitions.renew(
                 execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS, stopping=stopping
             ),
+            after_each=self.beat,
         )
 
     def _reap_dead_workers(self) -> None:
         # Together with those that failed before; none of them delays another.
         self._reap_at = time.monotonic() + _RETRY_SECONDS
         try:
-            run_for_each(list(self._dead.items()), self._reap_worker)
+            self._for_each(list(self._dead.items()), self._reap_worker)
         except UNAVAILABLE:
             self._reap_at = 0.0
             raise
@@ -209,7 +235,7 @@ class Maintenance:
     def _reap_worker(self, dead: tuple[str, bool]) -> None:
         worker, died = dead
         queue = _queue_of(worker)
-        run_for_each(
+        self._for_each(
             self._transitions[queue].list_executions(worker),
             lambda execution: self._requeue(queue, execution, died=died),
         )
@@ -235,7 +261,7 @@ class Maintenance:
             log.warning("action=redis_clock_stepped postponed_seconds=%d", _GRACE_SECONDS)
             self._postpone_expiry()
             return
-        run_for_each(self._queue_names, lambda queue: self._requeue_expired(queue, now.seconds))
+        self._for_each(self._queue_names, lambda queue: self._requeue_expired(queue, now.seconds))
 
     def _requeue_expired(self, queue: str, seconds: int) -> None:
         def requeue(member: bytes) -> None:
@@ -243,7 +269,7 @@ class Maintenance:
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
             self._requeue(queue, execution, died=True)
 
-        run_for_each(queue_jobs.list_expired_executions(self._connection, queue, seconds=seconds), requeue)
+        self._for_each(queue_jobs.list_expired_executions(self._connection, queue, seconds=seconds), requeue)
 
     def _clean_registry(self, queue: str) -> None:
         clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))
@@ -259,7 +285,7 @@ class Maintenance:
             set(self._connection.lrange(keys.rq_intermediate(queue), 0, -1)),
         )
         self._popped[queue] = popped
-        run_for_each(popped & before, requeue)
+        self._for_each(popped & before, requeue)
 
     def _promote_due(self, queue: str) -> None:
         self._transitions[queue].promote_due(limit=_MAX_PROMOTED)
@@ -268,6 +294,10 @@ class Maintenance:
         finished = self._journals.read(execution.worker_name)
         if self._transitions[queue].requeue(execution, to="front", finished=finished, died=died):
             log.warning("action=job_requeued queue=%s job=%s", queue, execution.job_id)
+
+
+def _no_beat() -> None:
+    """Do nothing: this maintenance belongs to no supervisor."""
 
 
 def _queue_of(worker: str) -> str:

@@ -79,6 +79,7 @@ class Supervisor:
         self._loop = maintenance.background.loop("maintenance")
         self._grace_seconds = grace_seconds
         self._liveness = liveness or Liveness()
+        maintenance.beat = self._liveness.beat
         self._stopping = False
         self._exit_code = 0
 

@@ -76,3 +76,17 @@ def test_a_host_name_is_resolved_again_when_its_server_is_demoted(
                 return [*counted, worker.incr("visits"), await web.incr("visits")]
 
     assert asyncio.run(visits()) == [1, 2, 1, 2]
+
+
+def test_sentinels_that_accept_and_do_not_reply_are_given_up_soon() -> None:
+    """They are asked one after another: three of them must not take longer than a supervisor may be silent."""
+    url = "redis+sentinel://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3/service/0"
+    clients: list[Any] = [
+        *(connections.connect(url, timeout_seconds=seconds) for seconds in (5.0, 30.0)),
+        *(connections.connect_async(url, timeout_seconds=seconds) for seconds in (None, 5.0)),
+    ]
+
+    for client in clients:
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            assert sentinel.connection_pool.connection_kwargs["socket_timeout"] == connections.SENTINEL_TIMEOUT_SECONDS
+    assert [client.connection_pool.connection_kwargs["socket_timeout"] for client in clients] == [5.0, 30.0, None, 5.0]
