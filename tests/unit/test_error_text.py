@@ -1,5 +1,10 @@
 """What the log says of an error: its words, and nothing of a person (I9)."""
 
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
 import pytest
 
 from tests.unit.example_events import reply, report
@@ -47,6 +52,31 @@ def test_phone_numbers_are_masked_however_they_are_written(said: str, text: str)
     assert error_text(Rejected(said), [report()]) == text
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "0170 12 34 567",
+        "(0170) 1234567",
+        "0170/12-34-567",
+        "170 1234567",
+        "12 34 567",
+        "+49 (0)170 12 34 567",
+        "0049 170 12 34 567",
+        "+49\u2013170\u20131234\u2013567",
+        "%2B49%20170%2012%2034%20567",
+        "%2B49+170+12+34+567",
+        "0170\\u00a012\\u00a034\\u00a0567",
+    ],
+)
+def test_of_an_events_number_at_most_the_ends_are_shown_also_in_its_national_form(written: str) -> None:
+    shown = error_text(Rejected(f"no account for {written}, error 503"), [reply(**{"from": "491701234567"})])
+
+    assert shown.startswith("no account for ")
+    assert shown.endswith("567, error 503")
+    assert "1234" not in "".join(filter(str.isalnum, shown))
+    assert "2 34" not in shown
+
+
 TEXT = 'Please\n"cancel" my order, I live in Msida'
 
 
@@ -68,6 +98,54 @@ def test_no_piece_of_a_persons_text_is_shown(said: str) -> None:
     assert shown.startswith("cannot read ")
     assert shown.endswith(" today")
     assert not any(word in shown.lower() for word in ("please", "cancel", "order", "msida"))
+
+
+def as_json(text: str) -> str:
+    return json.dumps({"text": text})
+
+
+def in_key_error(text: str) -> str:
+    return str(KeyError(as_json(text)))
+
+
+def as_bytes(text: str) -> str:
+    return repr(text.encode())
+
+
+def as_json_in_url(text: str) -> str:
+    return quote(as_json(text))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [as_json, in_key_error, as_bytes, as_json_in_url, quote, quote_plus, ascii, repr, html.escape],
+    ids=lambda write: write.__name__,
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        "Привет, мой пароль 77, никому не говори",
+        "Meet me at 5 o\u2019clock,\n\nJosé & <Zoë>",
+        "我的密码是七十七请不要告诉别人",
+        "1+1=2 \U0001f600\U0001f600 is it 100% \\new?",
+    ],
+    ids=["english", "cyrillic", "latin", "chinese", "emoji"],
+)
+def test_a_persons_text_is_masked_in_every_escaped_form(write: Callable[[str], str], text: str) -> None:
+    said = write(text)
+    shown = error_text(Rejected(f"cannot read {said} today"), [reply(message={"text": text})])
+
+    assert shown.startswith("cannot read ")
+    assert shown.endswith(" today")
+    left = shown.removeprefix("cannot read ").removesuffix(" today").replace("***", "")
+    assert len(left) <= len(write("")) + 2 * len("\\'"), shown
+
+
+def test_escapes_that_quote_nothing_of_the_event_stay_as_they_are() -> None:
+    said = "GET /orders?note=caf%C3%A9+au+lait: {'e': '\\u041d\\u0435\\u0442'} &amp; \\n"
+
+    assert error_text(Rejected(said), [reply(message={"text": TEXT})]) == said
 
 
 def test_a_short_text_is_masked_where_it_is_a_word_and_cuts_no_other() -> None:

@@ -1,14 +1,16 @@
 """What a handler raised or said, as one line of at most MAX_CHARACTERS that the log may show (I9).
 
-An author's exception may quote anything of the event. So pieces of its text, phone numbers and secrets in URLs are
-masked. What this service itself raised is not shown at all: it may quote a body that nobody could read.
+An author's exception may quote anything of the event, escaped as JSON or a URL has it. So pieces of its text, phone
+numbers and secrets in URLs are masked. What this service itself raised is not shown at all: it may quote a body that
+nobody could read.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from shared.events import Event, ReplyEvent
+from workers.deliver.unescaped import unescape, unescaped_text
 from workers.handlers.mask import mask_number
 from workers.runtime.outcome import Failed, InternalError, Outcome, Paused, Rejected, RetryRequested
 
@@ -19,8 +21,11 @@ _MASK: Final = "***"
 _PIECE_CHARACTERS: Final = 8
 # As `mask_number` has it: fewer digits are no phone number.
 _MIN_DIGITS: Final = 7
+# The most digits that a phone number has (E.164); what is longer is compared by its last ones.
+_MAX_DIGITS: Final = 15
+_SHOWN_DIGITS: Final = 3
 _DIGITS: Final = re.compile(rf"\d{{{_MIN_DIGITS},}}")
-_SEPARATORS: Final = r"[ ()./\-]{0,2}"
+_SEPARATORS: Final = r"[ ()./\-\u2010-\u2015]{0,3}"
 _INTERNATIONAL: Final = re.compile(rf"\+{_SEPARATORS}\d(?:{_SEPARATORS}\d){{6,}}")
 _URL_SECRETS: Final = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=/callbacks/)/*[^/\s?]+", re.IGNORECASE)
 
@@ -43,14 +48,15 @@ def masked_line(text: str, events: Iterable[Event] = ()) -> str:
     """Return `text` in one line without quotation marks of its own, masked and truncated."""
     line = _one_line(text).replace('"', "'")
     numbers: set[str] = set()
-    quoted: set[str] = set()
+    texts: set[str] = set()
     for event in events:
         numbers |= {number for number in (event.sender, event.recipient) if number is not None}
         if isinstance(event, ReplyEvent) and event.text:
-            # As it is, and as repr() writes it, in an exception like KeyError.
-            quoted |= {_one_line(form).replace('"', "'") for form in (event.text, repr(event.text)[1:-1])}
-    line = _URL_SECRETS.sub(_MASK, _mask_texts(line, quoted) if quoted else line)
-    for pattern in (_INTERNATIONAL, _DIGITS, *_patterns(line, numbers)):
+            texts.add(event.text)
+    if numbers or texts:
+        line = _mask_quoted(line, texts, numbers)
+    line = _URL_SECRETS.sub(_MASK, line)
+    for pattern in (_INTERNATIONAL, _DIGITS):
         line = pattern.sub(lambda match: mask_number(match[0]), line)
     return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"
 
@@ -59,37 +65,49 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
-def _mask_texts(line: str, texts: Iterable[str]) -> str:
-    """Mask each piece of one of the texts, from _PIECE_CHARACTERS on; a shorter text where it is a word of its own."""
-    folded = _fold(line)
+def _mask_quoted(line: str, texts: Iterable[str], numbers: Iterable[str]) -> str:
+    """Mask what the line quotes of these texts and numbers, however they are escaped there."""
+    found = unescape(line)
+    masked = list(line)
+    for position in _digits_to_hide(found.text, numbers):
+        start, end = found.starts[position], found.ends[position]
+        masked[start:end] = ["*", *[""] * (end - start - 1)]
+    for first, last in _quotations(found.text, texts):
+        start, end = found.starts[first], found.ends[last - 1]
+        masked[start:end] = ["\0"] * (end - start)
+    return re.sub("\0+", _MASK, "".join(masked))
+
+
+def _quotations(line: str, texts: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield where a piece of one of the texts is, of _PIECE_CHARACTERS; of a shorter text, where it is a whole word."""
     positions: dict[str, list[int]] = {}
-    for start in range(len(folded) - _PIECE_CHARACTERS + 1):
-        positions.setdefault(folded[start : start + _PIECE_CHARACTERS], []).append(start)
-    hidden = [False] * len(line)
-    for text in map(_fold, texts):
+    for start in range(len(line) - _PIECE_CHARACTERS + 1):
+        positions.setdefault(line[start : start + _PIECE_CHARACTERS], []).append(start)
+    for text in {unescaped_text(text).strip() for text in texts} - {""}:
         if len(text) < _PIECE_CHARACTERS:
-            found = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", folded)]
+            yield from (match.span() for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", line))
         else:
             pieces = (text[start : start + _PIECE_CHARACTERS] for start in range(len(text) - _PIECE_CHARACTERS + 1))
-            found = [(start, start + _PIECE_CHARACTERS) for piece in pieces for start in positions.get(piece, ())]
-        for start, end in found:
-            hidden[start:end] = [True] * (end - start)
-    masked = "".join("\0" if is_hidden else character for character, is_hidden in zip(line, hidden, strict=True))
-    return re.sub("\0+", _MASK, masked)
+            yield from [(start, start + _PIECE_CHARACTERS) for piece in pieces for start in positions.get(piece, ())]
 
 
-def _fold(text: str) -> str:
-    """Return `text` in lower case, each character at its place: "İ" would become two."""
-    lower = text.lower()
-    return lower if len(lower) == len(text) else text
+def _digits_to_hide(line: str, numbers: Iterable[str]) -> Iterator[int]:
+    """Yield the positions of the digits to hide of each number, with whatever separators and without a country code.
 
-
-def _patterns(line: str, numbers: Iterable[str]) -> list[re.Pattern[str]]:
-    """Return what finds each of the numbers in the line with whatever separators it is written there."""
+    Of a number without one, all but the last three digits: with the country code, more of them would show the number.
+    """
     digits_of_line = "".join(filter(str.isdigit, line))
-    found = {"".join(filter(str.isdigit, number)) for number in numbers}
-    return [
-        re.compile(_SEPARATORS.join(digits))
-        for digits in found
-        if len(digits) >= _MIN_DIGITS and digits in digits_of_line
-    ]
+    for digits in {"".join(filter(str.isdigit, number)) for number in numbers}:
+        end = digits[-_MIN_DIGITS:]
+        if len(end) < _MIN_DIGITS or end not in digits_of_line:
+            continue
+        beginning = ""
+        for digit in digits[-_MAX_DIGITS:-_MIN_DIGITS]:
+            beginning = f"(?:{beginning}{digit}{_SEPARATORS})?"
+        for match in re.finditer(beginning + _SEPARATORS.join(end), line):
+            positions = [position for position in range(*match.span()) if line[position].isdigit()]
+            if len(positions) == len(digits):
+                hidden = mask_number(match[0])
+                yield from (position for position in positions if hidden[position - match.start()] == "*")
+            else:
+                yield from positions[:-_SHOWN_DIGITS]
