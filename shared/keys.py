@@ -26,8 +26,8 @@
     cb:notices                     string  ops       none: states of conditions, unsent notices; ops/notices/store.py
     cb:notices:sender              string  ops       30 s after the last renewal: the process that sends notices
     cb:revoked-session:<session>   string  ops       as long as the session would have lasted, at most 12 hours
-    cb:deliveries                  hash    deliver   31 days after its newest string: the number of each ring's newest
-                                                     string of the delivery log, and since when it is complete
+    cb:deliveries                  hash    deliver   31 days after its newest chunk: the number of each ring's newest
+                                                     chunk of the delivery log, and since when it is complete
     cb:deliveries:<ring>:<number>  string  deliver   31 days, less if the log is full: what became of each attempt, as
                                                      packed entries; workers/deliver/delivery_log.py
     cb:backfilled:<handler>:<2 hex digits>

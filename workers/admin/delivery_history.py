@@ -1,6 +1,6 @@
 """The history of events: every attempt to deliver them, as the delivery log has it, and how far back the log goes.
 
-The strings of the log are read one after the other and searched here, so that Redis does not search; those that are
+The chunks of the log are read one after the other and searched here, so that Redis does not search; those that are
 older than the events are not read. At most CALLBACKS_DELIVERY_LOG_BYTES are read for one look-up.
 """
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from shared import keys
 from shared.stored_times import stored_time
 from workers.deliver import delivery_log
-from workers.deliver.delivery_log import HEAD_BYTES, RINGS, AttemptResult, Found
+from workers.deliver.delivery_log import HEAD_BYTES, RINGS, AttemptResult, FoundAttempt
 
 # An attempt may end before the event was received, by the clocks of two hosts.
 _CLOCK_SKEW_MS: Final = 60_000
@@ -53,7 +53,7 @@ class DeliveryHistory(Struct, frozen=True, kw_only=True):
         return self.since is not None and self.since <= stored_time(received_ms)
 
 
-class _LogString(Struct, frozen=True):
+class _Chunk(Struct, frozen=True):
     name: str
     starts_ms: int
     ends_ms: int | None
@@ -81,7 +81,7 @@ def read_history(connection: redis.Redis, event_ids: Mapping[str, int]) -> Deliv
 
 
 def _read_numbers(client: Any) -> tuple[dict[delivery_log.Ring, int], int]:
-    """Return the number of each ring's newest string, and since when there is a log; 0 for what cannot be read."""
+    """Return the number of each ring's newest chunk, and since when there is a log; 0 for what cannot be read."""
     try:
         found = client.hmget(keys.DELIVERY_LOG, *RINGS, "since_ms")
     except redis.ResponseError:  # a key of another type
@@ -90,8 +90,8 @@ def _read_numbers(client: Any) -> tuple[dict[delivery_log.Ring, int], int]:
     return dict(zip(RINGS, newest, strict=True)), since_ms
 
 
-def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[_LogString]:
-    """Yield the strings of a ring that exist, the newest first."""
+def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[_Chunk]:
+    """Yield the chunks of a ring that exist, the newest first."""
     names = delivery_log.chunk_names(ring, newest)
     with client.pipeline(transaction=False) as pipe:
         for name in names:
@@ -101,23 +101,23 @@ def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[
     for name, head in zip(names, heads, strict=True):
         if isinstance(head, bytes) and len(head) == HEAD_BYTES:
             _, starts_ms = delivery_log.read_head(head)
-            yield _LogString(name, starts_ms, ends_ms, is_first=name.endswith(":1"))
+            yield _Chunk(name, starts_ms, ends_ms, is_first=name.endswith(":1"))
             # Attempts that end with a second are written within a moment, or while Redis is unavailable, later.
             ends_ms = starts_ms + _CLOCK_SKEW_MS
 
 
-def _since(chunks: list[_LogString], since_ms: int) -> datetime | None:
-    """Return since when nothing is missing: since the log began, unless a ring has lost its oldest string."""
+def _since(chunks: list[_Chunk], since_ms: int) -> datetime | None:
+    """Return since when nothing is missing: since the log began, unless a ring has lost its oldest chunk."""
     if not since_ms:
         return None
     oldest = {chunk.name.rpartition(":")[0]: chunk for chunk in chunks}
     lost = [chunk.starts_ms for chunk in oldest.values() if not chunk.is_first]
-    # Redis deletes each string a month after it was begun.
+    # Redis deletes each chunk a month after it was begun.
     expired_ms = (time.time() - delivery_log.KEPT_SECONDS) * 1000
     return stored_time(max(*lost, expired_ms, since_ms))
 
 
-def _attempt(found: Found) -> DeliveryAttempt:
+def _attempt(found: FoundAttempt) -> DeliveryAttempt:
     entry = found.entry
     is_retry = found.position < len(entry.after_ms)
     return DeliveryAttempt(

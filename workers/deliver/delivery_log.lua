@@ -1,8 +1,8 @@
 -- Fragment for the script that settles: appends entries to the delivery log. Behind arguments.lua and clock.lua.
 --
--- The log is two rings, of strings each: `cb:deliveries:<ring>:<number>`. The hash `cb:deliveries` has the number of the
--- newest string of each ring, and since when it is the newest. A string that is full or a day old is followed by another
--- one, and the oldest ones are deleted as far as the ring is too large. Redis deletes a string after a month.
+-- The log is two rings of chunks, each a string: `cb:deliveries:<ring>:<number>`. The hash `cb:deliveries` has the number
+-- of the newest chunk of each ring, and since when it is the newest. A chunk that is full or a day old is followed by
+-- another, and the oldest are deleted until the ring fits. Redis deletes a chunk after a month.
 local LOG_RINGS = {'delivered', 'failed'}
 local LOG_DAY_MS, LOG_SECONDS = 86400000, 31 * 86400
 
@@ -17,7 +17,7 @@ local function read_log_texts()
   return log
 end
 
--- Keeps those of the strings before `number` that fit into a ring with two full ones, and deletes the others.
+-- Keeps those of the chunks before `number` that fit into a ring with two full ones, and deletes the others.
 local function trim_log(prefix, number, log)
   local left = log.ring_bytes - 2 * log.chunk_bytes
   for older = number - 1, 1, -1 do

@@ -1,12 +1,12 @@
-"""The delivery log: one line for each attempt to deliver an event to a handler, in the step that settles the attempt.
+"""The delivery log: what became of each attempt to deliver an event, written in the step that settles the attempt.
 
 An entry holds attempts of one settlement that ended alike within the same second: successes of one number of attempt,
 or failures with one error. So an ordinary event costs some 10 bytes. Numbers and texts of people are in no entry: an
 event stands there as 8 bytes of its id, and an error as the log line has it (`error_text`).
 
 Failures and successes are kept apart, each in half of CALLBACKS_DELIVERY_LOG_BYTES, so that successes displace no
-failure. Each half is a row of strings to which entries are appended (`delivery_log.lua`); the oldest string is deleted
-when the newest is full. `workers.admin.delivery_history` reads them.
+failure. Each half is a ring of chunks: strings to which entries are appended (`delivery_log.lua`). When a new chunk
+begins, the oldest are deleted until the ring fits. `workers.admin.delivery_history` reads them.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ AttemptResult: TypeAlias = Literal["delivered", "retry", "dead"]
 
 # Of a full ring: it loses an eighth of its bytes at once.
 _CHUNKS: Final = 8
-# A ring that is not full has a string for each day of a month, after which Redis deletes it (`delivery_log.lua`).
+# A ring that is not full has a chunk for each day of a month, after which Redis deletes it (`delivery_log.lua`).
 _MAX_CHUNKS: Final = 64
 KEPT_SECONDS: Final = 30 * keys.DAY_SECONDS
 _MAX_SEARCHES: Final = 16
@@ -125,7 +125,7 @@ class Attempts:
 
 
 def step_arguments(texts: dict[Ring, bytes], *, log_bytes: int) -> list[Argument]:
-    """Return the arguments of `delivery_log.lua`: the size of a string and of a ring, and what each ring gets."""
+    """Return the arguments of `delivery_log.lua`: the size of a chunk and of a ring, and what each ring gets."""
     ring_bytes = log_bytes // len(RINGS)
     return [ring_bytes // _CHUNKS, ring_bytes, *(texts.get(ring, b"") for ring in RINGS)]
 
@@ -165,7 +165,7 @@ def stored_number(value: bytes) -> int:
 
 
 def chunk_names(ring: Ring, newest: int) -> list[str]:
-    """Return the keys of a ring's strings, the newest first. Of most of them Redis has none."""
+    """Return the keys of a ring's chunks, the newest first. Most of them do not exist."""
     return [f"{keys.DELIVERY_LOG}:{ring}:{number}" for number in range(newest, max(newest - _MAX_CHUNKS, 0), -1)]
 
 
@@ -199,8 +199,8 @@ def _call_ms(seconds: Sequence[float | None]) -> int | list[int | None] | None:
     return found[0] if found.count(found[0]) == len(found) else found
 
 
-class Found(NamedTuple):
-    """An attempt at one of the events that were searched for: the event's key, its position in the entry, and that."""
+class FoundAttempt(NamedTuple):
+    """An attempt at one of the wanted events: the event's key, its position in the entry, its time and the entry."""
 
     key: bytes
     position: int
@@ -208,8 +208,8 @@ class Found(NamedTuple):
     entry: Entry
 
 
-def find_attempts(chunk: bytes, wanted: Collection[bytes]) -> Iterator[Found]:
-    """Yield each attempt at one of the `wanted` events in a string of the log, in the order in which they ended.
+def find_attempts(chunk: bytes, wanted: Collection[bytes]) -> Iterator[FoundAttempt]:
+    """Yield each attempt at one of the `wanted` events in a chunk of the log, in the order in which they ended.
 
     An entry that cannot be read is skipped: a newer release has written it.
     """
@@ -229,7 +229,7 @@ def find_attempts(chunk: bytes, wanted: Collection[bytes]) -> Iterator[Found]:
         for position in range(len(entry.keys) // _KEY_BYTES):
             key = entry.keys[position * _KEY_BYTES : (position + 1) * _KEY_BYTES]
             if key in found:
-                yield Found(key, position, at_ms, entry)
+                yield FoundAttempt(key, position, at_ms, entry)
 
 
 def read_head(head: bytes) -> tuple[int, int]:
