@@ -17,6 +17,9 @@ import httpcore
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+# How a network that has IPv6 alone reaches IPv4 (NAT64, RFC 6052): the last 32 bits are the IPv4 address.
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_IPV4_BITS: Final = (1 << 32) - 1
 # In public ranges, but they lead to private addresses or nowhere: 6to4 and Teredo contain an IPv4 address,
 # 168.63.129.16 is the host of each virtual machine at one cloud provider, 192.0.0.0/24 and 192.88.99.0/24 are reserved
 # for protocols, 3fff::/20 is for documentation.
@@ -34,9 +37,12 @@ def is_public(address: str) -> bool:
     """Return whether an address is on the public internet.
 
     Not public are loopback, private, link-local (cloud metadata), shared (CGNAT), multicast, unspecified and reserved
-    addresses, and IPv6 addresses that contain an IPv4 address. Raise ValueError if it is not an IP address.
+    addresses, and IPv6 addresses that contain an IPv4 address, but for those of NAT64, which are what that address is.
+    Raise ValueError if it is not an IP address.
     """
     parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed in _NAT64:
+        parsed = ipaddress.IPv4Address(int(parsed) & _IPV4_BITS)
     if isinstance(parsed, ipaddress.IPv6Address) and parsed not in _GLOBAL_UNICAST:
         return False
     return parsed.is_global and not parsed.is_multicast and not any(parsed in network for network in _EXCEPTIONS)
