@@ -53,7 +53,7 @@ class DeliveryHistory(Struct, frozen=True, kw_only=True):
         return self.since is not None and self.since <= stored_time(received_ms)
 
 
-class _Chunk(Struct, frozen=True):
+class _LogChunk(Struct, frozen=True):
     name: str
     starts_ms: int
     ends_ms: int | None
@@ -90,7 +90,7 @@ def _read_numbers(client: Any) -> tuple[dict[delivery_log.Ring, int], int]:
     return dict(zip(RINGS, newest, strict=True)), since_ms
 
 
-def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[_Chunk]:
+def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[_LogChunk]:
     """Yield the chunks of a ring that exist, the newest first."""
     names = delivery_log.chunk_names(ring, newest)
     with client.pipeline(transaction=False) as pipe:
@@ -101,12 +101,12 @@ def _list_chunks(client: Any, ring: delivery_log.Ring, newest: int) -> Iterator[
     for name, head in zip(names, heads, strict=True):
         if isinstance(head, bytes) and len(head) == HEAD_BYTES:
             _, starts_ms = delivery_log.read_head(head)
-            yield _Chunk(name, starts_ms, ends_ms, is_first=name.endswith(":1"))
+            yield _LogChunk(name, starts_ms, ends_ms, is_first=name.endswith(":1"))
             # Attempts that end with a second are written within a moment, or while Redis is unavailable, later.
             ends_ms = starts_ms + _CLOCK_SKEW_MS
 
 
-def _since(chunks: list[_Chunk], since_ms: int) -> datetime | None:
+def _since(chunks: list[_LogChunk], since_ms: int) -> datetime | None:
     """Return since when nothing is missing: since the log began, unless a ring has lost its oldest chunk."""
     if not since_ms:
         return None
