@@ -66,7 +66,11 @@ def _print_event(event_id: str, *, as_json: bool) -> bool:
     if not found:
         return False
     if as_json:
-        click.echo(msgspec.json.encode({"event_id": event_id, "deliveries": [one.to_plain() for one in found]}))
+        click.echo(
+            msgspec.json.encode(
+                {"event_id": event_id, "deliveries": [message_deliveries.to_plain(one) for one in found]}
+            )
+        )
     else:
         click.echo("\n".join((f"event {event_id}", *(f"  {line}" for line in message_deliveries.as_lines(found)))))
     return True
@@ -82,7 +86,7 @@ def _as_json(timeline: Timeline, deliveries: Deliveries) -> bytes:
         return msgspec.json.encode(plain)
     found = deliveries.of(event.event_id for event in _events(timeline))
     return msgspec.json.encode(
-        plain | {"deliveries": msgspec.Raw(msgspec.json.encode([one.to_plain() for one in found]))}
+        plain | {"deliveries": msgspec.Raw(msgspec.json.encode([message_deliveries.to_plain(one) for one in found]))}
     )
 
 

@@ -1,11 +1,10 @@
 """What became of events at each handler, for `callbacks message`: where each is, and every attempt to deliver it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import click
 import redis
-from msgspec import Struct
 
 from callbacks.cli.redis_connection import open_redis
 from callbacks.cli.terminal_text import short
@@ -14,7 +13,7 @@ from shared.errors import ConfigurationError
 from shared.events import rfc3339
 from workers.admin import event_status
 from workers.admin.delivery_history import DeliveryAttempt
-from workers.admin.event_status import EventStatus, HandlerEventStatuses
+from workers.admin.event_status import EventDelivery, EventStatus, HandlerEventStatuses
 
 _WORDS: Final[Mapping[EventStatus, str]] = {
     "dead": "dead letter",
@@ -25,36 +24,16 @@ _WORDS: Final[Mapping[EventStatus, str]] = {
 }
 
 
-class HandlerDelivery(Struct, frozen=True):
-    """Where an event is at one handler, in one word and in a sentence, and the attempts to deliver it."""
-
-    handler: str
-    event_id: str
-    status: EventStatus
-    explanation: str
-    attempts: Sequence[DeliveryAttempt]
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return {
-            "handler": self.handler,
-            "event_id": self.event_id,
-            "status": self.status,
-            "explanation": self.explanation,
-            "attempts": [_attempt_to_plain(attempt) for attempt in self.attempts],
-        }
-
-
 class Deliveries:
     """The deliveries of events, by the event's id. `problem` says why they are not known; it is empty otherwise."""
 
-    def __init__(self, found: Iterable[HandlerDelivery] = (), *, problem: str = "") -> None:
+    def __init__(self, found: Iterable[EventDelivery] = (), *, problem: str = "") -> None:
         self.problem = problem
-        self._by_event: dict[str, list[HandlerDelivery]] = {}
+        self._by_event: dict[str, list[EventDelivery]] = {}
         for one in found:
             self._by_event.setdefault(one.event_id, []).append(one)
 
-    def of(self, event_ids: Iterable[str]) -> list[HandlerDelivery]:
+    def of(self, event_ids: Iterable[str]) -> list[EventDelivery]:
         """Return the deliveries of these events."""
         return [one for event_id in event_ids for one in self._by_event.get(event_id, ())]
 
@@ -72,20 +51,25 @@ def read_event(event_id: str) -> Deliveries:
 def _read(find: Callable[[redis.Redis], Iterable[HandlerEventStatuses]]) -> Deliveries:
     try:
         with open_redis("history") as (_, client):
-            return Deliveries(
-                HandlerDelivery(
-                    at.handler, event_id, status, at.explanations.get(event_id, ""), at.attempts.get(event_id, ())
-                )
-                for at in find(client)
-                for event_id, status in at.statuses.items()
-            )
+            return Deliveries(at.delivery(event_id) for at in find(client) for event_id in at.statuses)
     except ConfigurationError as exc:
         return Deliveries(problem=str(exc))
     except click.ClickException as exc:
         return Deliveries(problem=exc.message)
 
 
-def as_lines(deliveries: Iterable[HandlerDelivery]) -> Iterator[str]:
+def to_plain(delivery: EventDelivery) -> dict[str, Any]:
+    """Return a delivery as JSON has it."""
+    return {
+        "handler": delivery.handler,
+        "event_id": delivery.event_id,
+        "status": delivery.status,
+        "explanation": delivery.explanation,
+        "attempts": [_attempt_to_plain(attempt) for attempt in delivery.attempts],
+    }
+
+
+def as_lines(deliveries: Iterable[EventDelivery]) -> Iterator[str]:
     """Yield the lines that a person reads."""
     for one in deliveries:
         words = one.explanation or _WORDS[one.status]

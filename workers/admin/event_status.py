@@ -7,7 +7,7 @@ read.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
@@ -37,6 +37,17 @@ _MAX_HANDLERS: Final = 30
 _EVENT_ID: Final = re.compile(r"[0-9a-f]{24}")
 
 
+class EventDelivery(Struct, frozen=True, kw_only=True):
+    """Where an event is at one handler, what that may mean, every attempt to deliver it, and its scheduled retry."""
+
+    handler: str
+    event_id: str
+    status: EventStatus
+    explanation: str = ""
+    attempts: Sequence[DeliveryAttempt] = ()
+    retry: RetryRow | None = None
+
+
 class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
     """The status of events at one handler, by their ids.
 
@@ -49,6 +60,17 @@ class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
     explanations: Mapping[str, str]
     retries: Mapping[str, RetryRow]
     attempts: Mapping[str, list[DeliveryAttempt]]
+
+    def delivery(self, event_id: str) -> EventDelivery:
+        """Return what is known of one of the events at this handler."""
+        return EventDelivery(
+            handler=self.handler,
+            event_id=event_id,
+            status=self.statuses[event_id],
+            explanation=self.explanations.get(event_id, ""),
+            attempts=self.attempts.get(event_id, ()),
+            retry=self.retries.get(event_id),
+        )
 
 
 class _HandlerFindings(Struct, frozen=True, kw_only=True):

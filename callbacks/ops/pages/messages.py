@@ -5,13 +5,12 @@ without them too. An id may stand in the address of a page; a number comes by a 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import msgspec
 import redis
-from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -24,9 +23,7 @@ from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
 from shared import phone_numbers
 from shared.settings import Settings
 from workers.admin import event_status
-from workers.admin.delivery_history import DeliveryAttempt
-from workers.admin.event_status import EventStatus, HandlerEventStatuses
-from workers.admin.scheduled_retries import RetryRow
+from workers.admin.event_status import EventDelivery, HandlerEventStatuses
 from workers.failures import search as failure_search
 from workers.failures.search import SearchCursor
 
@@ -38,17 +35,6 @@ _MAX_RAW_CHARACTERS: Final = 20_000
 _NUMBER: Final = re.compile(r"[0-9]{7,15}")
 # Seven digits, with anything between them but letters, may be somebody's number: an address is no place for it.
 _MAY_BE_NUMBER: Final = re.compile(r"[\W_]*(?:\d[\W_]*){7,}")
-
-
-class EventDelivery(Struct, frozen=True):
-    """Where an event is at one handler, what that may mean, and every attempt at it."""
-
-    handler: str
-    event_id: str
-    status: EventStatus
-    explanation: str = ""
-    attempts: Sequence[DeliveryAttempt] = ()
-    retry: RetryRow | None = None
 
 
 def routes(client: redis.Redis, settings: Settings) -> list[Route]:
@@ -135,17 +121,9 @@ def _event_deliveries(client: redis.Redis, event_id: str) -> list[EventDelivery]
 
 
 def _delivery(at: HandlerEventStatuses, event_id: str) -> EventDelivery:
-    status = at.statuses[event_id]
-    if at.handler == "sql" and status in ("untried", "unlogged"):
-        return EventDelivery(at.handler, event_id, "delivered")  # as this very table shows
-    return EventDelivery(
-        at.handler,
-        event_id,
-        status,
-        explanation=at.explanations.get(event_id, ""),
-        attempts=at.attempts.get(event_id, ()),
-        retry=at.retries.get(event_id),
-    )
+    if at.handler == "sql" and at.statuses[event_id] in ("untried", "unlogged"):
+        return EventDelivery(handler=at.handler, event_id=event_id, status="delivered")  # as this very table shows
+    return at.delivery(event_id)
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:
