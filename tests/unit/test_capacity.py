@@ -3,21 +3,8 @@
 import pytest
 
 from benchmarks import capacity, cells, cost, memory
-from benchmarks.machine import Machine
 from benchmarks.measurements import OURS, Comparison, Measurements, Results, Series
-
-MACHINE = Machine(
-    cores=2,
-    cpu="a processor",
-    kernel="6.1",
-    python="3.11.7",
-    redis="7.0.15",
-    packages={},
-    disk="ext4",
-    fsync_p50_ms=0.25,
-    fsync_p99_ms=0.9,
-    load_before=0.1,
-)
+from tests.measured_machine import MACHINE
 
 
 def results(table: str, *comparisons: tuple[str, str, Measurements]) -> Results:

@@ -3,21 +3,8 @@
 import pytest
 
 from benchmarks import sizing
-from benchmarks.machine import Machine
 from benchmarks.measurements import OURS, Comparison, Results, Series
-
-MACHINE = Machine(
-    cores=2,
-    cpu="Some CPU",
-    kernel="6.1",
-    python="3.11.7",
-    redis="7.0.15",
-    packages={},
-    disk="ext4",
-    fsync_p50_ms=0.25,
-    fsync_p99_ms=0.9,
-    load_before=0.1,
-)
+from tests.measured_machine import MACHINE
 
 
 def results(table: str, comparison: str, **measured: float) -> Results:

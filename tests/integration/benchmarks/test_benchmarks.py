@@ -27,24 +27,11 @@ from benchmarks import (
     wrk,
 )
 from benchmarks.deployment import REPOSITORY, Deployment, MeasurementFailed, TargetUrl
-from benchmarks.machine import Machine
 from benchmarks.measurements import Comparison, Results, Series
 from ingest.group_commit import MAX_BYTES
 from shared import audit
+from tests.measured_machine import MACHINE
 from tests.redis_server import require
-
-MACHINE = Machine(
-    cores=2,
-    cpu="a processor",
-    kernel="6.1",
-    python="3.11.7",
-    redis="7.0.15",
-    packages={"rq": "3.0"},
-    disk="ext4",
-    fsync_p50_ms=0.25,
-    fsync_p99_ms=0.9,
-    load_before=0.1,
-)
 
 
 def test_the_table_judges_by_medians_and_marks_what_is_not_met() -> None:
