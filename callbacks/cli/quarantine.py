@@ -25,7 +25,7 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
     with failure_options.open_failures() as (_, store, *_):
         for row in store.list_quarantine(skip=skip, limit=limit):
             if as_json:
-                click.echo(msgspec.json.encode(row))
+                click.echo(msgspec.json.encode(msgspec.structs.asdict(row) | {"kind": row.kind_name}))
             else:
                 error = terminal_text.short(row.error)
                 click.echo(f"{row.id}  {row.received_at}  {row.source}  {row.kind_name:<7}  {error}")
@@ -42,7 +42,8 @@ def show(*, failure_id: str, as_json: bool) -> None:
         callback = store.read_quarantined(failure_id)
     if as_json:
         # A body may not be text; other bytes become U+FFFD here, and are printed unchanged without --json.
-        fields = msgspec.structs.asdict(callback) | {"body": callback.body.decode(errors="replace")}
+        text = callback.body.decode(errors="replace")
+        fields = msgspec.structs.asdict(callback) | {"kind": callback.kind_name, "body": text}
         click.echo(msgspec.json.encode(fields))
         return
     click.echo(f"received  {callback.received_at}\nsource    {callback.source}\nkind      {callback.kind_name}")

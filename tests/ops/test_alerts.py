@@ -118,7 +118,7 @@ def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) 
             "warn",
             "crm failed at 11 of 100 attempts in the last 10 minutes.",
         ),
-        ({"handlers": (replace(HANDLER, dead=9, recent_dead=1),)}, "warn", "1 dead letter in the"),
+        ({"handlers": (replace(HANDLER, dead=9, recent_dead=1),)}, "warn", "1 dead letter of the handler crm in the"),
         (
             {"silent_seconds": 7300.0, "max_silence_seconds": 7200},
             "warn",

@@ -21,9 +21,9 @@ def test_it_says_what_there_is_to_know_of_each_part(service: Service, window: Op
     page = window(service.ops_url).open("/")
 
     expect(page.get_by_role("heading", level=1)).to_have_text("! Working, with 4 warnings")
-    expect(page.get_by_role("link", name="4 dead letters in the last hour. Replay or drop.")).to_have_attribute(
-        "href", "/dead-letters"
-    )
+    expect(
+        page.get_by_role("link", name="4 dead letters of the handler crm in the last hour. Replay or drop.")
+    ).to_have_attribute("href", "/dead-letters/crm")
     crm = page.get_by_role("table", name="Handlers").get_by_role("row", name="crm")
     expect(crm.get_by_role("cell")).to_have_text(
         [

@@ -12,9 +12,12 @@ from starlette.requests import Request
 from callbacks.ops.access.sessions import RequestSession, SessionSigner
 from callbacks.ops.html.renderer import render_fragment, render_page
 from callbacks.ops.pages.now_feed import _render
+from callbacks.ops.status.alerts import Alert
 from callbacks.ops.status.audit_cache import Balance
+from callbacks.ops.status.cell_rows import CellRow
 from callbacks.ops.status.service_status import ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
+from callbacks.ops.status.summary import REDIS_UNAVAILABLE, StatusSummary, summarize, summarize_cells
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
 
@@ -73,6 +76,31 @@ def test_while_redis_does_not_answer_the_part_has_the_title_and_icon_of_a_proble
     html = render_fragment("redis_unavailable_content.html", error="ConnectionError")
 
     assert 'data-words="Redis does not answer" data-icon="/static/icon-bad.svg' in html
+
+
+WORKING = CellRow(cell="north", redis_url="", balance=WELL.balance)
+WARNED = replace(WORKING, alerts=(Alert("warn", "redis_memory", "Redis uses 80%."),))
+IN_TROUBLE = replace(WORKING, alerts=(Alert("bad", "no_worker", "No worker."),))
+UNAVAILABLE = replace(WORKING, problem="Redis cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("rows", "own", "words", "icon"),
+    [
+        ([WORKING, WORKING], None, "All of 2 cells working", "icon.svg"),
+        ([WORKING, WARNED], None, "1 of 2 cells has warnings", "icon-warn.svg"),
+        ([WARNED, IN_TROUBLE], None, "1 of 2 cells needs action now", "icon-bad.svg"),
+        ([WARNED, IN_TROUBLE, UNAVAILABLE], None, "2 of 3 cells need action now", "icon-bad.svg"),
+        # A Redis that is no cell.
+        ([WORKING, WARNED], REDIS_UNAVAILABLE, "Redis does not answer", "icon-bad.svg"),
+    ],
+)
+def test_with_cells_title_and_icon_are_those_of_the_worst_cell(
+    rows: list[CellRow], own: StatusSummary | None, words: str, icon: str
+) -> None:
+    found = summarize_cells(rows, own or summarize((), WELL.balance))
+
+    assert (found.words, found.icon) == (words, icon)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,11 @@ class FailureStore:
             except StillUnreadable:
                 yield failure.parse_dead_letter_summary(handler, event_id, values)
 
+    def read_summaries(self, handler: str, ids: Sequence[str]) -> Iterator[DeadLetterSummary]:
+        """Yield a handler's dead letters with these ids, in this order, without those that are gone."""
+        for event_id, values in self._read_dead_letters(handler, ids):
+            yield failure.parse_dead_letter_summary(handler, event_id, values)
+
     def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
         """Return one quarantined callback. Raises FailureNotFound."""
         ((_, values),) = read_fields(self._connection, QUARANTINE, [failure_id], failure.QUARANTINED_CALLBACK_FIELDS)
@@ -166,8 +171,11 @@ class FailureStore:
     def _iterate_dead_letters(
         self, handler: str, skip: int, limit: int | None
     ) -> Iterator[tuple[str, Sequence[bytes]]]:
+        rows = self._iterate_rows(dead_letters_of(handler), ("died_ms",), skip, limit)
+        yield from self._read_dead_letters(handler, [event_id for event_id, _ in rows])
+
+    def _read_dead_letters(self, handler: str, ids: Sequence[str]) -> Iterator[tuple[str, Sequence[bytes]]]:
         failure_list = dead_letters_of(handler)
-        ids = [event_id for event_id, _ in self._iterate_rows(failure_list, ("died_ms",), skip, limit)]
         for batch in self._read_batches(failure_list, ids):
             for event_id, values in read_fields(self._connection, failure_list, batch, failure.DEAD_LETTER_FIELDS):
                 if values[0] is not None:  # otherwise it was dropped or replayed meanwhile

@@ -5,6 +5,7 @@ characters goes through the filter `visible`; see `callbacks.ops.html.visible_te
 """
 
 import functools
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,9 +39,11 @@ def render_page(
     return HTMLResponse(templates().get_template(template).render(**common, **context), status_code, headers)
 
 
-def render_notice(request: Request, status_code: int, title: str, text: str) -> Response:
-    """Return a page with one message, usually an error."""
-    return render_page(request, "notice.html", status_code=status_code, title=title, text=text)
+def render_notice(
+    request: Request, status_code: int, title: str, text: str, *, back: tuple[str, str] = ("/", "the start page")
+) -> Response:
+    """Return a page with one message, usually an error; `back` is the path that it links, and its name."""
+    return render_page(request, "notice.html", status_code=status_code, title=title, text=text, back=back)
 
 
 def render_fragment(template: str, /, **context: Any) -> str:
@@ -59,9 +62,11 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
+        "age": _format_age,
         "ago": quantities.format_age,
         "amount": quantities.format_number,
         "duration": quantities.format_duration,
+        "moment": _moment,
         "visible": escape_visibly,
         "rate": quantities.format_rate,
         "size": quantities.format_size,
@@ -75,6 +80,16 @@ def templates() -> Environment:
         "redis_unreadable": REDIS_UNREADABLE,
     }
     return found
+
+
+def _moment(at: datetime | str) -> datetime:
+    """Return a time that is a text of RFC 3339 in some values as what it is in others."""
+    return datetime.fromisoformat(at) if isinstance(at, str) else at
+
+
+def _format_age(at: datetime | str) -> str:
+    seconds = (datetime.now(UTC) - _moment(at)).total_seconds()
+    return quantities.format_age(seconds) if seconds >= 0 else f"in {quantities.format_duration(-seconds)}"
 
 
 def csrf_field(request: Request) -> Markup:

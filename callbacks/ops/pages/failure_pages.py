@@ -6,7 +6,7 @@ its own, which says how many failures it changes and how. It then runs in the ba
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
 
@@ -25,7 +25,7 @@ from shared.counted import counted
 from workers.admin import action_log
 from workers.admin.action_log import Action, AlreadyStarted
 from workers.admin.bulk_action import RemainingWork, Task
-from workers.failures.cursor import MAX_SCANNED, Cursor, FailureFilter, IndexReader
+from workers.failures.cursor import MAX_SCANNED, Cursor, FailureFilter, IndexReader, Row
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList
 from workers.failures.store import FailureStore
@@ -81,7 +81,7 @@ class FailurePages:
             "failure_list.html",
             labels=labels,
             failure_list=failure_list,
-            rows=part.items,
+            rows=self._summarize(failure_list, part.items),
             size=self._store.count(failure_list),
             failure_filter=failure_filter,
             kinds=KINDS,
@@ -105,7 +105,10 @@ class FailurePages:
         if scope == "all":
             number, scanned = self._count(failure_list, failure_filter, snapshot.size, int(snapshot.until_ms))
         if scope == "selected" and not ids:
-            return render_notice(request, 400, "Nothing is selected", "Go back and select failures, or choose all.")
+            back = _url(labels, failure_filter), "the list"
+            return render_notice(
+                request, 400, "Nothing is selected", "Go back and select failures, or choose all.", back=back
+            )
         return render_page(
             request,
             "confirm.html",
@@ -151,6 +154,12 @@ class FailurePages:
             return render_notice(request, 503, "Nothing was changed", str(exc))
         self._bulk_actions.wait(action_id, seconds=WAIT_SECONDS)
         return RedirectResponse(f"/actions/{action_id}", 303)
+
+    def _summarize(self, failure_list: FailureList, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows of a page; those of dead letters with what says which event it is."""
+        if failure_list.handler is None:
+            return rows
+        return list(self._store.read_summaries(failure_list.handler, [row.id for row in rows]))
 
     def _count(
         self, failure_list: FailureList, failure_filter: FailureFilter, size: int, until_ms: int

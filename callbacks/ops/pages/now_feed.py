@@ -17,7 +17,7 @@ from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from callbacks.ops.status.single_flight import SingleFlight
-from callbacks.ops.status.summary import REDIS_UNAVAILABLE, REDIS_UNREADABLE, StatusSummary, summarize
+from callbacks.ops.status.summary import REDIS_UNAVAILABLE, REDIS_UNREADABLE, StatusSummary, summarize, summarize_cells
 from shared import connections
 from shared.cells_reader import CellReading
 from shared.settings import Settings
@@ -83,15 +83,13 @@ def _render_cells(
     readings: Sequence[CellReading[ServiceStatus]], settings: Settings, read: Callable[[], ServiceStatus]
 ) -> NowContent:
     own = next((cell.name for cell in settings.cells if cell.is_at(settings.redis_url)), None)
-    table = render_fragment(
-        "cells.html",
-        rows=[cell_rows.to_row(one) for one in readings],
-        own=own,
-        redis_url=connections.redact_url(settings.redis_url),
-    )
     own_reading = next((one for one in readings if one.cell == own), None)
     own_part = _render_own(read) if own_reading is None else _render_reading(own_reading)
-    return NowContent(table + own_part.html, own_part.summary)
+    rows = [cell_rows.to_row(one) for one in readings]
+    summary = summarize_cells(rows, own_part.summary)
+    redis_url = connections.redact_url(settings.redis_url)
+    table = render_fragment("cells.html", rows=rows, own=own, redis_url=redis_url, summary=summary)
+    return NowContent(table + own_part.html, summary)
 
 
 def _render_reading(own: CellReading[ServiceStatus]) -> NowContent:

@@ -62,7 +62,10 @@ def routes(client: redis.Redis, *, bulk_actions: BulkActionRunner) -> list[Route
         scope, wanted = _parse_button(request), _parse_form_filter(request)
         ids = parse_ids(request) if scope == "selected" else ()
         if scope == "selected" and not ids:
-            return render_notice(request, 400, "Nothing is selected", "Go back and select retries, or choose all.")
+            back = _url(wanted), "the list"
+            return render_notice(
+                request, 400, "Nothing is selected", "Go back and select retries, or choose all.", back=back
+            )
         rows = retries.read_named(ids)
         number = len(rows) if scope == "selected" else _count(retries, wanted)
         return render_page(

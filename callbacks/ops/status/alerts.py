@@ -247,10 +247,12 @@ def _paused(handler: HandlerStatus, pause: HandlerPause) -> Alert:
 
 def _failures(now: ServiceStatus) -> Iterator[Alert]:
     """Yield what failed in the last hour. What is older is a number on the page, which nobody has to act on now."""
-    dead = sum(handler.recent_dead for handler in now.handlers)
-    if dead:
-        text = f"{counted(dead, 'dead letter')} in the last hour. Replay or drop."
-        yield Alert("warn", "dead_letters", text, "/dead-letters")
+    for handler in now.handlers:
+        if handler.recent_dead:
+            number = counted(handler.recent_dead, "dead letter")
+            text = f"{number} of the handler {handler.handler} in the last hour. Replay or drop."
+            path = f"/dead-letters/{quote(handler.handler, safe='')}"
+            yield Alert("warn", "dead_letters", text, path, handler.handler)
     if now.recent_quarantined:
         entries = f"{format_number(now.recent_quarantined)} quarantined in the last hour"
         yield Alert("warn", "callbacks_quarantined", f"{entries}. Read, then replay or drop.", "/quarantine")

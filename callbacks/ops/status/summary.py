@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from callbacks.ops.status.alerts import Alert
 from callbacks.ops.status.audit_cache import Balance
+from callbacks.ops.status.cell_rows import CellRow
 from shared.counted import counted
 
 SummaryLevel: TypeAlias = Literal["good", "warn", "bad", "unsure"]
@@ -41,8 +42,25 @@ def summarize(alerts: Sequence[Alert], balance: Balance | None) -> StatusSummary
     return StatusSummary("unsure", "Working, but the audit has no result yet")
 
 
+def summarize_cells(rows: Sequence[CellRow], own: StatusSummary) -> StatusSummary:
+    """Return the summary of all cells, or `own`, that of a Redis that is no cell, if it is worse."""
+    bad = sum(row.state in ("unavailable", "problems") for row in rows)
+    warned = sum(row.state == "warnings" for row in rows)
+    if bad:
+        words = f"{bad} of {counted(len(rows), 'cell')} {'needs' if bad == 1 else 'need'} action now"
+        found = StatusSummary("bad", words)
+    elif warned:
+        words = f"{warned} of {counted(len(rows), 'cell')} {'has' if warned == 1 else 'have'} warnings"
+        found = StatusSummary("warn", words)
+    else:
+        found = StatusSummary("good", f"All of {counted(len(rows), 'cell')} working")
+    return max(found, own, key=lambda one: _SEVERITY.index(one.level))
+
+
 REDIS_UNAVAILABLE: Final = StatusSummary("bad", "Redis does not answer")
 REDIS_UNREADABLE: Final = StatusSummary("bad", "Redis cannot be read")
 
+# On a tie the first of two counts.
+_SEVERITY: Final[tuple[SummaryLevel, ...]] = ("good", "unsure", "warn", "bad")
 _SIGNS: Final[dict[SummaryLevel, str]] = {"good": "✓", "warn": "!", "bad": "✗", "unsure": "○"}
 _ICONS: Final[dict[SummaryLevel, str]] = {"warn": "icon-warn.svg", "bad": "icon-bad.svg"}

@@ -69,6 +69,7 @@ def test_now_has_a_line_for_each_cell_before_what_it_says_of_its_own(cells: str)
     assert ("unavailable" in west, "cannot connect to 127.0.0.1" in west) == (True, True)
     assert "All else on these pages is of cell north." in table
     assert "choosy" in own
+    assert "<title>Now: 3 of 3 cells need action now ·" in page
     assert "s3cret" not in page
 
 

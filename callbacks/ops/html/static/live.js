@@ -43,7 +43,8 @@ function replace(html) {
 // The heading is replaced with its section, which a screen reader does not announce: a live region repeats it.
 function replaceAll(html) {
   replace(html);
-  const summary = document.getElementById("summary");
+  // The first is of all cells, if there are some.
+  const summary = target.querySelector("[data-words]");
   const spoken = document.getElementById("announcement");
   if (!summary || !spoken || summary.dataset.words === spoken.dataset.words) return;
   spoken.textContent = spoken.dataset.words = summary.dataset.words;
