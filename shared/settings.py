@@ -268,6 +268,12 @@ class Settings:
         integer(0, 366 * 86400),
         "seconds without any callback that are an alert, on the page and as a notice; 0: never",
     )
+    overdue_seconds: int = _option(
+        "CALLBACKS_OVERDUE_SECONDS",
+        "86400",
+        integer(1, 366 * 86400),
+        "seconds after its first report from which a message without a final status is overdue (handler `sql`)",
+    )
     log_level: str = _option(
         "CALLBACKS_LOG_LEVEL",
         "INFO",
@@ -357,6 +363,7 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_NOTIFY_SECRET": _NOTIFY,
     "CALLBACKS_NOTIFY_AFTER_SECONDS": _OPS,
     "CALLBACKS_NOTIFY_SILENCE_SECONDS": _OPS | _CELLS,
+    "CALLBACKS_OVERDUE_SECONDS": frozenset(("ops", "history")),
     "DATABASE_URL": frozenset(("history",)),
     "CALLBACKS_LOG_NUMBERS": frozenset(),
 }

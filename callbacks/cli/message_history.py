@@ -1,10 +1,10 @@
-"""What `callbacks message`, `messages` and `stats` share: opening the history, times, masked numbers, their JSON."""
+"""What `callbacks message`, `messages`, `jobs` and `stats` share: the database, times, masked numbers, their JSON."""
 
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -18,19 +18,34 @@ from workers.handlers.sql import history
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.errors import DatabaseUnavailable
 
+if TYPE_CHECKING:  # workers.handlers.sql says which extra is missing
+    from sqlalchemy import Connection
+
 
 @contextmanager
 def open_history() -> Iterator[history.History]:
     """Open the history in the database of the settings. An error of the database ends the command with exit code 1."""
+    with open_connection() as connection:
+        yield history.History(connection)
+
+
+@contextmanager
+def open_connection() -> Iterator["Connection"]:
+    """Open the database of the settings to read it. An error of the database ends the command with exit code 1."""
     try:
         address = DatabaseUrl.parse(settings.load(process="history").database_url)
     except ValueError as exc:
         raise ConfigurationError([str(exc)]) from exc
     try:
-        with history.open_history(address) as found:
-            yield found
+        with history.open_connection(address) as connection:
+            yield connection
     except DatabaseUnavailable as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def overdue_before() -> datetime:
+    """Return before when the first report of a message came that is overdue now if it has no final status."""
+    return datetime.now(UTC) - timedelta(seconds=settings.load(process="history").overdue_seconds)
 
 
 def to_json(value: msgspec.Struct) -> bytes:

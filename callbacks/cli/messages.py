@@ -10,16 +10,25 @@ from callbacks.cli import message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import parse_status
+from callbacks.cli.job_text import job_line
 from callbacks.cli.numbers_option import Numbers, numbers_option
 from callbacks.cli.terminal_text import short
 from shared.csv_text import csv_line
-from workers.handlers.sql.history import Message
+from workers.handlers.sql.history import History, Message
+from workers.handlers.sql.jobs import read_jobs
 
 
 @click.command(cls=Command)
 @click.option("--to", "recipient", metavar="NUMBER", help="Only messages to this number, however it is written.")
 @click.option("--status", "statuses", multiple=True, help="Only messages with this current status; may be repeated.")
 @click.option("--since", type=Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
+@click.option("--job", metavar="ID", help="Only messages of this job (api_job_id or client_job_id), and their summary.")
+@click.option(
+    "--overdue",
+    "overdue_before",
+    type=Age(),
+    help="Only messages without a final status whose first report is older: 24h, 2d. The oldest is first.",
+)
 @click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
 @numbers_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
@@ -29,17 +38,30 @@ def messages(
     recipient: str | None,
     statuses: tuple[str, ...],
     since: datetime | None,
+    job: str | None,
+    overdue_before: datetime | None,
     limit: int,
     numbers: Numbers,
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """List messages and their current status, the most recent callback first."""
+    """List messages and their current status, the most recent callback first.
+
+    With --overdue the message that has waited longest is first. A message of which no report ever came is unknown here.
+    """
     if as_json and as_csv:
         raise click.UsageError("Use --json or --csv, not both.")
-    with message_history.open_history() as found:
-        listed = found.messages(
-            recipient=recipient, statuses=list(map(parse_status, statuses)), since=since, limit=limit
+    with message_history.open_connection() as connection:
+        if job is not None and not (as_json or as_csv):
+            for one in read_jobs(connection, overdue_before=message_history.overdue_before(), job=job, limit=limit):
+                click.echo(job_line(one))
+        listed = History(connection).messages(
+            recipient=recipient,
+            statuses=list(map(parse_status, statuses)),
+            since=since,
+            job=job,
+            overdue_before=overdue_before,
+            limit=limit,
         )
         rows = (message_history.mask_message(message, numbers) for message in listed)
         if as_csv:

@@ -9,6 +9,7 @@ import click
 from callbacks.cli import message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
+from callbacks.cli.job_text import job_name
 from callbacks.cli.terminal_text import short
 from shared.counted import counted
 from workers.handlers.sql.history import Stats, Totals
@@ -42,8 +43,7 @@ def _as_text(totals: Stats) -> Iterator[str]:
     for day in totals.days:
         yield f"{day.day}: {_line(day.totals)}"
     for job in totals.jobs[:_MAX_JOBS]:
-        names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
-        yield f"job {' / '.join(names) or '-'}: {_line(job.totals)}"
+        yield f"job {job_name(job.client_job_id, job.api_job_id)}: {_line(job.totals)}"
     if len(totals.jobs) > _MAX_JOBS:
         yield f"{counted(len(totals.jobs) - _MAX_JOBS, 'more job')}: --json"
 

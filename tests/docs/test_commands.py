@@ -44,7 +44,7 @@ def test_each_command_takes_help(words: list[str], tmp_path: Path) -> None:
 
 @with_blocks(PAGE, "Examples")
 def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: RedisServer) -> None:
-    simulate, one_event, audit, top, tail, messages, check = (block.text.strip() for block in blocks)
+    simulate, one_event, audit, top, tail, messages, overdue, check = (block.text.strip() for block in blocks)
     port, token = free_port(), "documented-token-5d20"
     settings = {
         "REDIS_URL": redis_server.url,
@@ -78,6 +78,8 @@ def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: Red
         assert json.loads(shown.stdout), shown.stderr
         listed = shell(messages, tmp_path, **settings)
         assert listed.returncode == 0, listed.stderr
+        late = shell(overdue, tmp_path, **settings)
+        assert late.returncode == 0, late.stderr
         assert "message_id" in listed.stdout.splitlines()[0]
 
         (tmp_path / "body.json").write_bytes((REPOSITORY / "tests" / "payloads" / "status_bundle.json").read_bytes())

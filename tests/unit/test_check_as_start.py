@@ -58,6 +58,7 @@ WRONG = [
     ("CALLBACKS_NOTIFY_SECRET", "abc", "ops"),
     ("CALLBACKS_NOTIFY_AFTER_SECONDS", "0", "ops"),
     ("CALLBACKS_NOTIFY_SILENCE_SECONDS", "soon", "ops"),
+    ("CALLBACKS_OVERDUE_SECONDS", "0", "ops"),
     ("DATABASE_URL", "mysql://u@h/x", "sql"),
     ("CALLBACKS_STREAM_URL", "localhost", "stream"),
     ("CALLBACKS_STREAM_KEY", "rq:mine", "stream"),

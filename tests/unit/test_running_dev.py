@@ -51,7 +51,7 @@ def test_commands_use_it_unless_a_redis_is_set(
     assert ("callbacks dev" in result.stderr) == bool(message)
 
 
-@pytest.mark.parametrize("command", ["messages", "stats"])
+@pytest.mark.parametrize("command", ["jobs", "messages", "stats"])
 def test_the_history_is_that_of_the_database_of_dev(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

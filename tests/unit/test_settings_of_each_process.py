@@ -55,6 +55,7 @@ WRONG: Final = {
     "CALLBACKS_NOTIFY_SECRET_FILE": "/nowhere",
     "CALLBACKS_NOTIFY_AFTER_SECONDS": "0",
     "CALLBACKS_NOTIFY_SILENCE_SECONDS": "soon",
+    "CALLBACKS_OVERDUE_SECONDS": "0",
     "CALLBACKS_LOG_LEVEL": "lots",
     "CALLBACKS_HEARTBEAT_FILE": "/proc/folder/heartbeat",
     "DATABASE_URL_FILE": "/nowhere",

@@ -171,7 +171,7 @@ def test_stats_of_nothing_are_no_error(database: Database) -> None:
     assert "no messages" in invoke_with(database, "stats").stdout
 
 
-@pytest.mark.parametrize("command", [["message", "x"], ["messages"], ["stats"]])
+@pytest.mark.parametrize("command", [["message", "x"], ["messages"], ["jobs"], ["stats"]])
 def test_a_database_without_messages_or_none_at_all_is_said_so_and_not_made(
     command: list[str], tmp_path: Path, new_database: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:

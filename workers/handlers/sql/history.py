@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from workers.handlers.sql import schema, texts
+from workers.handlers.sql import conditions, schema, texts
 from workers.handlers.sql.current_status import DELIVERED
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import DatabaseUnavailable, SchemaMismatch, translate_error
@@ -159,10 +159,28 @@ class History:
         return timelines, total
 
     def messages(
-        self, *, recipient: str | None, statuses: Sequence[str], since: datetime | None, limit: int
+        self,
+        *,
+        recipient: str | None = None,
+        statuses: Sequence[str] = (),
+        since: datetime | None = None,
+        job: str | None = None,
+        overdue_before: datetime | None = None,
+        limit: int,
     ) -> Iterator[Message]:
-        """Yield messages to `recipient` with one of `statuses` that had a report since then, latest report first."""
-        query = _columns(messages, Message).order_by(messages.c.last_received_at.desc(), messages.c.message_id)
+        """Yield messages to `recipient`, of `job`, with one of `statuses`, that had a report since then.
+
+        The latest report is first. With `overdue_before`, only messages first reported before it that have no final
+        status, the one that waits longest first.
+        """
+        query = _columns(messages, Message)
+        if overdue_before is None:
+            query = query.order_by(messages.c.last_received_at.desc(), messages.c.message_id)
+        else:
+            query = query.where(conditions.is_overdue(overdue_before))
+            query = query.order_by(messages.c.first_received_at, messages.c.message_id)
+        if job is not None:
+            query = query.where(conditions.is_of_job(job))
         if recipient is not None:
             query = query.where(messages.c.recipient_key == texts.number_key(recipient))
         if statuses:

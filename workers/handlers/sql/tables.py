@@ -8,7 +8,19 @@ received; the column `…_key` next to them has their digits alone, by which the
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Index, MetaData, Table, Text, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
 
 # Alembic's version table, with a name that differs from those of other applications in the same database.
 VERSION_TABLE: Final = "callbacks_schema"
@@ -72,6 +84,13 @@ messages: Final = Table(
     Index("callbacks_messages_status", "status", "last_received_at"),
     Index("callbacks_messages_first_received_at", "first_received_at"),
     Index("callbacks_messages_last_received_at", "last_received_at"),
+    # Few among millions have no final status (`overdue`).
+    Index(
+        "callbacks_messages_not_final",
+        "first_received_at",
+        sqlite_where=text("is_final IS 0"),
+        postgresql_where=text("is_final IS false"),
+    ),
 )
 
 # One row for each report.

@@ -42,6 +42,13 @@ def upgrade() -> None:
     _index("messages", "status", "last_received_at")
     _index("messages", "first_received_at")
     _index("messages", "last_received_at")
+    op.create_index(
+        "callbacks_messages_not_final",
+        "callbacks_messages",
+        ["first_received_at"],
+        sqlite_where=sa.text("is_final IS 0"),
+        postgresql_where=sa.text("is_final IS false"),
+    )
     op.create_table(
         "callbacks_statuses",
         sa.Column("event_id", _TEXT, primary_key=True),
