@@ -68,8 +68,6 @@ class Expander:
         self._reader = RecordReader(self._handlers, spans, metrics=metrics)
         self._spans = spans
         self._activity = activity
-        self._decode: Callable[[msgspec.Raw], batches.Accepted]
-        self._decode = msgspec.json.Decoder(batches.Accepted if spans is None else batches.TracedAccepted).decode
         self._warn_at, self._reused = 0.0, 0
         # While Redis fans out one chunk, the next is read: both take about as long.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -146,7 +144,7 @@ class Expander:
         for claimed in claimed_jobs:
             try:
                 _version, callbacks = claimed.arguments
-                found = [self._decode(callback) for callback in callbacks]
+                found = [batches.decode_callback(callback) for callback in callbacks]
                 records = sum(accepted.records for accepted in found)
                 if claimed.items and records != claimed.items:
                     raise ValueError(f"the job has {records} records and was counted as {claimed.items}")

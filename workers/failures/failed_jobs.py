@@ -23,8 +23,6 @@ from workers.runtime.settlement import NewFailure, Replacement
 MAX_FAILURES: Final = 60
 _SPLIT_AT: Final = 2
 
-_decode_callback: Final = msgspec.json.Decoder(Accepted).decode
-
 
 class FailedJob:
     """A job whose run has just failed, read from Redis. Raises redis.RedisError."""
@@ -107,7 +105,7 @@ class FailedJob:
     def _remaining_callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled, and how many records of the first one are."""
         _version, callbacks = self._stored.arguments()
-        kept = [_decode_callback(callback) for callback in callbacks]
+        kept = [batches.decode_callback(callback) for callback in callbacks]
         skip = int(self._settled)
         while kept and skip >= kept[0].records:
             skip -= kept.pop(0).records

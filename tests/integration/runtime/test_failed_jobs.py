@@ -27,6 +27,7 @@ from workers.runtime.claim import ClaimStep
 # For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
 # is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
 IN_EXPAND = {
+    "shared.batches:decode_callback": 3,
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 3,
     "shared.queues:with_portions": 3,

@@ -24,6 +24,7 @@ ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError,
 
 # Functions that have the whole job in their arguments, or make the item a failure: `test_failed_jobs` tries these.
 OF_THE_JOB: Final = {
+    "shared.batches:decode_callback",
     "shared.queues:parse_arguments",
     "shared.queues:check_version",
     "shared.queues:with_portions",
