@@ -61,6 +61,28 @@ def parse_optional_port(value: str) -> int | None:
     return integer(0, 65535)(value) if value else None
 
 
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host, by its name or address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_host_ports(value: str) -> tuple[HostPort, ...]:
+    """Return the hosts and ports of a list `host:port,…`, each once."""
+    found = []
+    for part in filter(None, map(str.strip, value.split(","))):
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", part)
+        if match is None or not 1 <= int(match[3]) <= 65535:  # noqa: PLR2004 # ports
+            raise ValueError(f"{part!r} is not host:port")
+        found.append(HostPort(match[1] or match[2], int(match[3])))
+    return tuple(dict.fromkeys(found))
+
+
 def parse_seconds(value: str) -> float:
     """Return a duration in seconds, greater than 0."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) <= 0:

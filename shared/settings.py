@@ -15,10 +15,12 @@ from callbacks import service_links
 from shared.cells import Cell, parse_cells
 from shared.errors import ConfigurationError
 from shared.setting_values import (
+    HostPort,
     Network,
     Token,
     integer,
     one_of,
+    parse_host_ports,
     parse_level,
     parse_names,
     parse_networks,
@@ -76,6 +78,14 @@ class Settings:
         parse_optional_port,
         "port of the web process's own `/metrics`, which needs no Redis",
         shown_default="none: it is not served",
+    )
+    web_metrics: tuple[HostPort, ...] = _option(
+        "CALLBACKS_WEB_METRICS",
+        "",
+        parse_host_ports,
+        "where `callbacks ops` and `top` ask the web processes for their spools while Redis is unavailable: "
+        "`host:port,…`, the port as in `CALLBACKS_METRICS_PORT`; each address of a name is asked",
+        shown_default="none: they are not asked",
     )
     redis_url: str = _option(
         "REDIS_URL",
@@ -349,6 +359,7 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_MAX_BODY_BYTES": _WEB,
     "CALLBACKS_BODY_TIMEOUT_SECONDS": _WEB,
     "CALLBACKS_CELLS": _OPS | _CELLS,
+    "CALLBACKS_WEB_METRICS": _OPS | _CELLS,
     "CALLBACKS_DURABILITY": _WEB | _OPS | _CELLS,
     "CALLBACKS_SPOOL_MAX_BYTES": _WEB,
     "CALLBACKS_DEDUPE_SECONDS": frozenset(("expand",)),

@@ -1,7 +1,7 @@
 """`callbacks top`: the current status of the service in the terminal, refreshed every two seconds until q or Ctrl-C.
 
-It shows what the operators' page *Now* shows, for one Redis or for several cells. While Redis is unavailable it says so
-and keeps the last status.
+It shows what the page *Now* shows, for one Redis or for several cells. While Redis is unavailable it says so, keeps the
+last status, and asks the web processes for their spools (CALLBACKS_WEB_METRICS).
 """
 
 import os
@@ -87,6 +87,8 @@ def _print_once(view: View[T], *, as_json: bool) -> None:
     try:
         found = view.read()
     except redis.RedisError as exc:
+        for line in view.describe_outage():
+            click.echo(line, err=True)
         raise click.ClickException(f"{view.name} cannot be used: {connections.describe_error(exc)}") from exc
     if as_json:
         click.echo(msgspec.json.encode(view.to_json_object(found)))
@@ -120,7 +122,7 @@ def _run_screen(view: View[T], every_seconds: float) -> None:
             except redis.RedisError as exc:
                 last = f"; the status below is from {at} UTC" if at else ""
                 text = f"{view.name} is unavailable ({type(exc).__name__}){last}"
-                problem = [Text(text, style="bold red")]
+                problem = [Text(text, style="bold red"), *map(Text, view.describe_outage())]
             live.update(Group(*problem, *shown, Text("q: quit", style="dim")), refresh=True)
             if _wait_for_quit(keyboard, every_seconds):
                 return

@@ -16,6 +16,7 @@ from callbacks.ops.status import quantities
 from callbacks.ops.status.audit_cache import Balance
 from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus
+from callbacks.ops.status.web_spools import WebSpool
 from shared import queues
 from shared.counted import counted
 from shared.recent_rate import AcknowledgeTimes, Bucket
@@ -29,6 +30,22 @@ _MAX_HANDLERS_SHOWN: Final = 20
 def render_status(now: ServiceStatus, *, columns: int) -> RenderableType:
     """Return `now` for a terminal of `columns` characters."""
     return Group(*_parts(now, columns))
+
+
+def spool_lines(spools: Sequence[WebSpool]) -> list[str]:
+    """Return a line for each web process that was asked while Redis is unavailable."""
+    return [f"{spool.address}  {_spool_text(spool)}" for spool in spools]
+
+
+def _spool_text(spool: WebSpool) -> str:
+    if spool.problem:
+        return f"unknown: {spool.problem}"
+    stored = "are stored" if spool.keeps_callbacks else "are refused"
+    size = f"{quantities.format_size(spool.size_bytes)} of {quantities.format_size(spool.limit_bytes)}"
+    held = f"{counted(spool.callbacks, 'callback')}, {size}" if spool.limit_bytes else "no spool"
+    full = "" if spool.full_in_seconds is None else f", full in {quantities.format_duration(spool.full_in_seconds)}"
+    refused = f"; {spool.refused:,} refused" if spool.refused else ""
+    return f"callbacks {stored}; spool {'/'.join(spool.states)}: {held}{full}{refused}"
 
 
 def _parts(now: ServiceStatus, columns: int) -> Iterator[RenderableType]:

@@ -1,6 +1,6 @@
 """What `callbacks top` can show: the status of one Redis, or a line for each cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -8,10 +8,11 @@ import msgspec
 from rich.console import RenderableType
 
 from callbacks.cli.top_cells_layout import render_cells
-from callbacks.cli.top_layout import render_status
+from callbacks.cli.top_layout import render_status, spool_lines
 from callbacks.ops.status import cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
+from callbacks.ops.status.web_spools import read_web_spools
 from shared import connections
 from shared.cells_reader import CellReading
 from shared.events import rfc3339
@@ -33,6 +34,8 @@ class View(Generic[T]):
     is_whole: Callable[[T], bool]
     """Whether nothing of it could not be read."""
     close: Callable[[], None]
+    describe_outage: Callable[[], Sequence[str]] = tuple
+    """While nothing can be read: the lines that say what web processes do with callbacks."""
 
 
 def view_status(settings: Settings) -> View[ServiceStatus]:
@@ -46,6 +49,7 @@ def view_status(settings: Settings) -> View[ServiceStatus]:
         to_json_object=_status_as_json,
         is_whole=lambda _: True,
         close=client.close,
+        describe_outage=lambda: spool_lines(read_web_spools(settings.web_metrics)),
     )
 
 

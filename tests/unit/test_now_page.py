@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from callbacks.ops.access.sessions import RequestSession, SessionSigner
 from callbacks.ops.html.renderer import render_fragment, render_page
-from callbacks.ops.pages.now_feed import _render
+from callbacks.ops.pages.now_feed import render_status
 from callbacks.ops.status.alerts import Alert
 from callbacks.ops.status.audit_cache import Balance
 from callbacks.ops.status.cell_rows import CellRow
@@ -42,12 +42,12 @@ WELL = ServiceStatus(
 
 def page(**changes: Any) -> str:
     """Return the page as its first request gets it."""
-    content = _render(replace(WELL, **changes))
+    heading, content, summary = render_status(replace(WELL, **changes))
     request = Request({"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []})
     sessions = SessionSigner("")
     session = sessions.create()
     RequestSession(session, None, sessions.csrf_token(session)).attach(request.scope)
-    answer = render_page(request, "now.html", part=Markup(content.html), summary=content.summary)
+    answer = render_page(request, "now.html", part=Markup(heading + content), summary=summary)
     return bytes(answer.body).decode()
 
 

@@ -34,6 +34,7 @@ WRONG: Final = {
     "REDIS_URL_FILE": "/nowhere",
     "CALLBACKS_CELLS": "nameless",
     "CALLBACKS_CELLS_FILE": "/nowhere",
+    "CALLBACKS_WEB_METRICS": "nowhere",
     "CALLBACKS_TOKENS": "nameless",
     "CALLBACKS_TOKENS_FILE": "/nowhere",
     "CALLBACKS_ALLOWED_IPS": "somewhere",

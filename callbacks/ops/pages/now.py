@@ -19,7 +19,8 @@ def routes(feed: NowFeed, streams: EventStreams) -> Sequence[Route]:
     async def show(request: Request) -> Response:
         content = await feed.content()
         part = Markup(content.html)  # noqa: S704 # a template made it
-        return render_page(request, "now.html", part=part, summary=content.summary)
+        status_code = 503 if content.is_outdated else 200
+        return render_page(request, "now.html", status_code=status_code, part=part, summary=content.summary)
 
     async def stream(request: Request) -> ASGIApp:
         return streams.respond(request, feed.events())
