@@ -34,6 +34,7 @@ WRONG = [
     ("CALLBACKS_METRICS_HOST", "192.0.2.1", "web"),
     ("CALLBACKS_METRICS_PORT", "80000", "web"),
     ("REDIS_URL", "localhost", "web"),
+    ("CALLBACKS_WEB_METRICS", "nowhere", "ops"),
     ("CALLBACKS_CELLS", "a=redis://h/0,b=localhost", "ops"),
     ("CALLBACKS_TOKENS", "nameless", "web"),
     ("CALLBACKS_ALLOWED_IPS", "somewhere", "web"),
