@@ -4,6 +4,7 @@
     callbacks.samples   events to try a handler with
     callbacks.history   what happened to a message, from the tables of the handler `sql`
     callbacks.phone_numbers  compare phone numbers by their digits
+    callbacks.number_search  search texts for phone numbers
     callbacks.redis     connections to any Redis that REDIS_URL can name
     callbacks.disk      bring a file to the disk, on Linux and on macOS
     callbacks.restore    restores events from the records that a handler has stored

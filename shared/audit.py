@@ -1,12 +1,12 @@
 """The audit: everything received is in exactly one place.
 
-    received = unique + duplicate + quarantined + dropped + waiting to be expanded   for reports and replies together
-    queued   = delivered + dead + dropped + waiting to be delivered                  for each handler
+    received = unique + duplicate + quarantined + dropped + forgotten + waiting to be expanded   for all records
+    queued   = delivered + dead + dropped + forgotten + waiting to be delivered                for each handler
 
 `quarantined` and `dead` count failures that were neither replayed nor dropped; a failure is dropped by an operator, at
-its maximum age, or for lack of room (`workers.failures.retention`). The counters change in the same atomic steps as
-what they count; what waits is counted from the jobs themselves. The two are read one after the other, so the sum is
-exact only if nothing moved meanwhile.
+its maximum age, or for lack of room (`workers.failures.retention`). What `callbacks forget` erased before it was
+delivered is `forgotten`. The counters change in the same atomic steps as what they count; what waits is counted from
+the jobs themselves. The two are read one after the other, so the sum is exact only if nothing moved meanwhile.
 """
 
 from typing import Any, Final, TypeAlias
@@ -37,6 +37,7 @@ class RecordTotals(Struct, frozen=True, kw_only=True):
     duplicate: int
     quarantined: int
     dropped: int
+    forgotten: int = 0
 
 
 class HandlerTotals(Struct, frozen=True, kw_only=True):
@@ -48,12 +49,13 @@ class HandlerTotals(Struct, frozen=True, kw_only=True):
     delivered: int
     dead: int
     dropped: int
+    forgotten: int = 0
     waiting: int
 
     @property
     def missing(self) -> int:
         """How many events are missing; below zero, how many exist twice. Zero is right."""
-        return self.queued - self.delivered - self.dead - self.dropped - self.waiting
+        return self.queued - self.delivered - self.dead - self.dropped - self.forgotten - self.waiting
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -91,9 +93,15 @@ class Audit(Struct, frozen=True, kw_only=True):
         return sum(kind.dropped for kind in self.records.values())
 
     @property
+    def forgotten(self) -> int:
+        """Records erased by `callbacks forget` before they became events, or from the quarantine."""
+        return sum(kind.forgotten for kind in self.records.values())
+
+    @property
     def missing(self) -> int:
         """How many records are missing; below zero, how many exist twice. Zero is right."""
-        return self.received - self.unique - self.duplicate - self.quarantined - self.dropped - self.waiting
+        after = self.unique + self.duplicate + self.quarantined + self.dropped + self.forgotten
+        return self.received - after - self.waiting
 
     @property
     def pending(self) -> int:
@@ -177,6 +185,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimi
                 duplicate=counts.get(keys.counter(kind, "duplicate"), 0),
                 quarantined=counts.get(keys.counter(kind, "quarantined"), 0),
                 dropped=counts.get(keys.counter(kind, "dropped"), 0),
+                forgotten=counts.get(keys.counter(kind, "forgotten"), 0),
             )
             for kind in KINDS
         },
@@ -190,6 +199,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimi
                 delivered=_total(counts, handler, "delivered"),
                 dead=_total(counts, handler, "dead"),
                 dropped=_total(counts, handler, "dropped"),
+                forgotten=_total(counts, handler, "forgotten"),
                 waiting=_count_waiting(connection, queues.delivery_queue(handler), job_limit),
             )
             for handler in keys.handler_names(counts)

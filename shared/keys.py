@@ -62,8 +62,8 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
-RecordOutcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined", "dropped"]
-DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "filtered", "dead", "dropped"]
+RecordOutcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined", "dropped", "forgotten"]
+DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "filtered", "dead", "dropped", "forgotten"]
 CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
 
 SEEN: Final = "cb:seen"

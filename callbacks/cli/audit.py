@@ -25,9 +25,11 @@ def audit(*, as_json: bool) -> None:
 
     It counts records; a callback may carry several. It balances if
 
-    each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded,
+    each record received is new, a duplicate, quarantined, dropped, forgotten, or waiting to be expanded,
 
-    and each event queued for a handler is delivered, a dead letter, dropped, or waiting.
+    and each event queued for a handler is delivered, a dead letter, dropped, forgotten, or waiting.
+
+    Forgotten is what `callbacks forget` erased before it was delivered.
 
     While events move it may not balance: run it again when nothing moves.
 
@@ -93,6 +95,8 @@ def _totals(sums: sums_of.Audit) -> Iterator[str]:
     yield f"{sums.duplicate:>12,}  duplicate"
     yield f"{sums.quarantined:>12,}  quarantined"
     yield f"{sums.dropped:>12,}  dropped"
+    if sums.forgotten:
+        yield f"{sums.forgotten:>12,}  forgotten"
     yield f"{sums.waiting:>12,}  waiting to be expanded"
     for handler in sums.handlers:
         yield f"{handler.handler}:"
@@ -100,4 +104,6 @@ def _totals(sums: sums_of.Audit) -> Iterator[str]:
         yield f"{handler.delivered:>12,}  delivered"
         yield f"{handler.dead:>12,}  dead letters"
         yield f"{handler.dropped:>12,}  dropped"
+        if handler.forgotten:
+            yield f"{handler.forgotten:>12,}  forgotten"
         yield f"{handler.waiting:>12,}  waiting"

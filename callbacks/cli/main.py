@@ -48,6 +48,8 @@ _COMMANDS: Final = {
     "message": ("callbacks.cli.message:message", "Show a message: every status, and its replies."),
     "messages": ("callbacks.cli.messages:messages", "List messages by number, status, job and age; or overdue ones."),
     "jobs": ("callbacks.cli.jobs:jobs", "List jobs: how many messages are final, overdue and delivered."),
+    "export": ("callbacks.cli.export:export", "Print all that mentions a person's number, as one JSON document."),
+    "forget": ("callbacks.cli.forget:forget", "Erase people's numbers and texts from every store."),
     "stats": ("callbacks.cli.stats:stats", "Count messages by status, job and day."),
     "simulate": ("callbacks.cli.simulate:simulate", "Send a campaign, or one event, to a URL as the gateway would."),
     "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers; or a body."),
@@ -68,9 +70,11 @@ _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
 _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
 # These use the Redis of a `callbacks dev` that runs in this folder, if no other is set; and the last its database.
-_FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "retries", "tail", "top"))
+_FIND_DEV: Final = frozenset(
+    ("audit", "backfill", "dead", "export", "forget", "handlers", "quarantine", "retries", "tail", "top")
+)
 _READ_CELLS: Final = frozenset(("audit", "top"))
-_FIND_DATABASE_OF_DEV: Final = frozenset(("jobs", "message", "messages", "stats"))
+_FIND_DATABASE_OF_DEV: Final = frozenset(("export", "forget", "jobs", "message", "messages", "stats"))
 
 
 class _Commands(Group):

@@ -14,6 +14,7 @@ from shared import settings
 from tests.docs import pages
 from tests.hosts import faults, results
 from workers.handlers.forward.rules import RULES
+from workers.personal_data import stores
 
 _WORDS: Final = ("none", "standard output")
 
@@ -40,6 +41,19 @@ def hosts_table() -> Iterator[str]:
     return results.table(results.read(), [fault.name for fault in faults.FAULTS])
 
 
+def stores_table() -> Iterator[str]:
+    """Yield the table of the stores that can hold a person's number or texts."""
+    yield "| store | where | how a number is found | how it is erased | until when data stay |"
+    yield "|---|---|---|---|---|"
+    for row in stores.ROWS:
+        yield f"| {row.name} | {row.where} | {row.found} | {row.erased} | {row.until} |"
+
+
+def unreachable_list() -> Iterator[str]:
+    """Yield what no command reaches."""
+    yield from (f"- {each}" for each in stores.NOT_REACHED)
+
+
 # Page, first mark, and what is between it and its end.
 PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("README.md", table.BEGIN_SUMMARY, lambda: summary.lines(table.read(RESULTS))),
@@ -49,6 +63,8 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("docs/scaling.md", "<!-- limits: made by make docs -->", lambda: capacity.limit_lines(table.read(RESULTS))),
     ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(table.read(RESULTS))),
     ("docs/settings.md", "<!-- settings: made by make docs -->", settings_table),
+    ("docs/privacy.md", "<!-- stores: made by make docs -->", stores_table),
+    ("docs/privacy.md", "<!-- unreachable: made by make docs -->", unreachable_list),
     ("docs/guarantees.md", "<!-- hosts: made by make hosts -->", hosts_table),
     ("docs/built-in-handlers.md", "<!-- forward: made by make docs -->", forward_table),
 )

@@ -30,5 +30,7 @@ def test_the_audit_says_what_it_counts_and_when_it_balances() -> None:
     text = " ".join(CliRunner().invoke(main, ["audit", "--help"]).output.split())
 
     assert "It counts records" in text
-    assert "each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded" in text
-    assert "each event queued for a handler is delivered, a dead letter, dropped, or waiting" in text
+    assert (
+        "each record received is new, a duplicate, quarantined, dropped, forgotten, or waiting to be expanded" in text
+    )
+    assert "each event queued for a handler is delivered, a dead letter, dropped, forgotten, or waiting" in text

@@ -29,7 +29,7 @@ from workers.failures.cursor import Cursor, FailureFilter, IndexReader, Page
 log = logging.getLogger("callbacks.operators")
 
 ActionSource: TypeAlias = Literal["page", "command"]
-ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "drain", "forget", "retry"]
+ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "drain", "forget", "retry", "export"]
 ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
 _MAX_CHARACTERS: Final = 64
@@ -44,8 +44,9 @@ class AlreadyStarted(CallbacksError):
 class Action(Struct, frozen=True, kw_only=True):
     """What an operator asks for.
 
-    `where`: "quarantine", "dead:log" (dead letters of the handler log), "retries:log", "retries" or "handler:log".
-    `chosen` describes the selected failures or retries; `number` is how many they are, None if they were not counted.
+    `where`: "quarantine", "dead:log" (dead letters of the handler log), "retries:log", "retries", "handler:log", or
+    "people" (`callbacks forget`, `callbacks export`). `chosen` describes the selected failures or retries;
+    `number` is how many they are, None if they were not counted.
     """
 
     who: str

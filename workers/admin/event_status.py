@@ -126,7 +126,7 @@ def _find_at_handler(
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
             pipe.exists(keys.dead_letter(handler, event_id))
-        for outcome in ("filtered", "dropped"):
+        for outcome in ("filtered", "dropped", "forgotten"):
             for kind in ("report", "reply"):
                 pipe.hget(keys.COUNTS, keys.handler_counter(handler, kind, outcome))
         pipe.hget(keys.SUBSCRIPTIONS, handler)

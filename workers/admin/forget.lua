@@ -26,7 +26,7 @@ if subscription and not subscription:match('%d$') and any_alive(KEYS[9]) then re
 
 for _, kind in ipairs({'report', 'reply', 'unknown'}) do
   local dead = redis.call('HGET', KEYS[1], kind .. '.dead:' .. name)
-  for _, outcome in ipairs({'delivered', 'filtered', 'dropped'}) do
+  for _, outcome in ipairs({'delivered', 'filtered', 'dropped', 'forgotten'}) do
     redis.call('HDEL', KEYS[1], kind .. '.' .. outcome .. ':' .. name)
   end
   if dead and tonumber(dead) > 0 then

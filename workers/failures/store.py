@@ -152,7 +152,7 @@ class FailureStore:
             yield StepResult(len(ids) - len(failed), tuple(failed))
 
     def _replay_ids(self, failure_list: FailureList, ids: Sequence[str]) -> Iterator[StepResult]:
-        for part in self._read_batches(failure_list, ids):
+        for part in self.read_batches(failure_list, ids):
             plans: list[tuple[str, ReplayPlan]] = []
             failed: list[tuple[str, CallbacksError]] = []
             names = failure.QUARANTINED_CALLBACK_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_FIELDS
@@ -176,7 +176,7 @@ class FailureStore:
 
     def _read_dead_letters(self, handler: str, ids: Sequence[str]) -> Iterator[tuple[str, Sequence[bytes]]]:
         failure_list = dead_letters_of(handler)
-        for batch in self._read_batches(failure_list, ids):
+        for batch in self.read_batches(failure_list, ids):
             for event_id, values in read_fields(self._connection, failure_list, batch, failure.DEAD_LETTER_FIELDS):
                 if values[0] is not None:  # otherwise it was dropped or replayed meanwhile
                     yield event_id, values
@@ -193,7 +193,7 @@ class FailureStore:
             if not cursor:
                 return
 
-    def _read_batches(self, failure_list: FailureList, ids: Sequence[str]) -> Iterator[list[str]]:
+    def read_batches(self, failure_list: FailureList, ids: Sequence[str]) -> Iterator[list[str]]:
         """Yield `ids` in batches that are neither too many nor too large to be read at once."""
         batch: list[str] = []
         batch_bytes = 0

@@ -20,7 +20,9 @@ from shared.web_metric_families import Rows, add_histogram, rows
 MAX_SOURCES: Final = 32
 SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
 
-_OUTCOMES: Final[tuple[keys.RecordOutcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
+_OUTCOMES: Final[tuple[keys.RecordOutcome, ...]] = (
+    "received", "unique", "duplicate", "quarantined", "dropped", "forgotten"
+)  # fmt: skip
 
 
 def build(snapshot: Snapshot) -> Iterator[Metric]:
@@ -73,6 +75,8 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         deliveries.add_metric((handler, "delivered"), at["delivered"])
         deliveries.add_metric((handler, "filtered"), at["filtered"])
         deliveries.add_metric((handler, "dropped"), at["dropped"])
+        if at["forgotten"]:
+            deliveries.add_metric((handler, "forgotten"), at["forgotten"])
         # Not the audit's counter: it decreases with each replay, which a Prometheus counter must not.
         deliveries.add_metric((handler, "dead_letter"), snapshot.metrics.get(f"dead{SEPARATOR}{handler}", 0))
         letters.add_metric((handler,), entries)

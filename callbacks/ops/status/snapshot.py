@@ -31,7 +31,9 @@ _MAX_PROCESSES: Final = 1000
 # Older dead letters and quarantined callbacks are a number, not a warning.
 _RECENT_FAILURE_SECONDS: Final = 3600
 KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
-OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "filtered", "dead", "dropped")
+OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = (
+    "queued", "delivered", "filtered", "dead", "dropped", "forgotten"
+)  # fmt: skip
 
 
 class SpoolStatus(Struct, frozen=True):
@@ -135,7 +137,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     def events_waiting(self, handler: str) -> int:
         """Return how many events wait for a handler, retries included."""
         at = self.deliveries_at(handler)
-        return at["queued"] - at["delivered"] - at["dead"] - at["dropped"]
+        return at["queued"] - at["delivered"] - at["dead"] - at["dropped"] - at["forgotten"]
 
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:

@@ -1,0 +1,92 @@
+"""`callbacks forget`: erase people's numbers and texts from every store."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import click
+import msgspec
+import redis
+
+from callbacks.cli import failure_options, person_stores
+from callbacks.cli.command import Command
+from callbacks.cli.redis_connection import open_redis
+from shared.counted import counted
+from shared.number_search import NumberSearch
+from workers.admin import action_log
+from workers.admin.action_log import Action, ActionLog
+from workers.personal_data import erasure
+from workers.personal_data.report import StoreResult
+from workers.personal_data.stores import NOT_REACHED
+
+
+@click.command(cls=Command)
+@click.argument("numbers", metavar="NUMBER", nargs=-1)
+@click.option("--from-file", "file", type=click.File(), help="Also the numbers in this file, one a line; - for input.")
+@click.option("--dry-run", is_flag=True, help="Count only.")
+@failure_options.json_option
+def forget(*, numbers: tuple[str, ...], file: IO[str] | None, dry_run: bool, as_json: bool) -> None:
+    """Erase all that mentions NUMBER, in any spelling, from every store of this service.
+
+    That is each report to NUMBER, each reply from it, and what else names it. Other records of the same callback stay.
+    What is still under way is erased before it is delivered, and the audit counts it as forgotten.
+
+    It is safe while the service runs. If it is interrupted, run it again: it continues. Exit code 1 if something is
+    left. docs/privacy.md has the table of stores.
+    """
+    lines = () if file is None else [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    search = person_stores.parse_numbers((*numbers, *lines))
+    if not search.numbers:
+        raise click.UsageError("Name a NUMBER, or a file with --from-file.")
+    with open_redis() as (_, client):
+        results = list(_erase(client, search, dry_run=dry_run))
+    is_complete = not any(result.left for result in results)
+    if as_json:
+        click.echo(msgspec.json.encode(_to_json(search, results, dry_run=dry_run, is_complete=is_complete)))
+    else:
+        click.echo("\n".join(_to_text(results, dry_run=dry_run)))
+    sys.exit(0 if is_complete else 1)
+
+
+def _erase(client: redis.Redis, search: NumberSearch, *, dry_run: bool) -> Iterator[StoreResult]:
+    if dry_run:
+        yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=True)
+        return
+    action = Action(
+        who=action_log.command_line_user(),
+        by="command",
+        what="forget",
+        where="people",
+        chosen=counted(len(search.numbers), "number"),
+    )
+    with ActionLog(client).record(action) as progress:
+        for result in erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=False):
+            progress.done, progress.failed = progress.done + result.erased, progress.failed + result.left
+            yield result
+
+
+def _to_json(
+    search: NumberSearch, results: Sequence[StoreResult], *, dry_run: bool, is_complete: bool
+) -> dict[str, Any]:
+    return {
+        "numbers": len(search.numbers),
+        "dry_run": dry_run,
+        "complete": is_complete,
+        "stores": [msgspec.structs.asdict(result) for result in results],
+        "not_reached": NOT_REACHED,
+    }
+
+
+def _to_text(results: Sequence[StoreResult], *, dry_run: bool) -> Iterator[str]:
+    yield f"{'store':10}  {'found':>9}  {'erased':>9}  {'left':>9}"
+    for result in results:
+        why = f"  {result.why}" if result.why else ""
+        yield f"{result.store:10}  {result.found:>9,}  {result.erased:>9,}  {result.left:>9,}{why}"
+    yield ""
+    if dry_run:
+        yield "Nothing was changed: --dry-run."
+        return
+    yield "Not reached:"
+    yield from (f"  {each}" for each in NOT_REACHED)
+    if any(result.left for result in results):
+        yield "Something is left: see above, then run this again."

@@ -1,0 +1,90 @@
+"""Search texts for phone numbers, many numbers at once, however each is written in the text.
+
+The digits of a number may have separators between them (`shared.phone_numbers`), may be of any script, and may be
+escaped as JSON does it. A text is read once, whatever the number of numbers. A longer number that contains a wanted one
+is another number, and does not match.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, Self
+
+from shared import phone_numbers
+
+# As the gateway's integrations have it. Shorter ones are short codes: they stand for a service, and in many texts.
+MIN_DIGITS: Final = 7
+MAX_DIGITS: Final = 15
+_MAX_RUN: Final = len(phone_numbers.INTERNATIONAL_PREFIX) + MAX_DIGITS
+# What may be between two digits: not more than a blank, a bracket and a mark that cannot be seen.
+_BETWEEN: Final = f"[{re.escape(phone_numbers.SEPARATORS)}]{{1,3}}"
+_RUN: Final = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+)*")
+_GROUP: Final = re.compile("[0-9]+")
+# JSON inside a JSON string has its escapes escaped: one backslash more for each level.
+_ESCAPE: Final = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[tnr/])")
+_UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+_OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
+
+
+class NotANumber(ValueError):
+    """Not a whole phone number: give 7 to 15 digits with the country's code, such as +356 99 123 456."""
+
+
+class NumberSearch:
+    """Searches for `numbers`, each as `comparable_number` returns it."""
+
+    def __init__(self, numbers: Iterable[str]) -> None:
+        self.numbers = frozenset(numbers)
+
+    @classmethod
+    def parse(cls, spellings: Iterable[str]) -> Self:
+        """Return the search for numbers as people write them. Raise NotANumber."""
+        return cls(map(comparable_number, spellings))
+
+    def is_number(self, text: str | None) -> bool:
+        """Return whether a field that holds a number holds a wanted one."""
+        return text is not None and phone_numbers.comparable(text) in self.numbers
+
+    def find_in(self, text: str) -> bool:
+        """Return whether a text mentions a wanted number."""
+        return any(number in self.numbers for number in candidates(text))
+
+    def find_in_bytes(self, data: bytes) -> bool:
+        """Return whether bytes mention a wanted number, as UTF-8 or, if they hold NULs, as UTF-16."""
+        return any(number in self.numbers for number in byte_candidates(data))
+
+
+def comparable_number(spelling: str) -> str:
+    """Return the digits of a phone number. Raise NotANumber."""
+    digits = phone_numbers.comparable(spelling.strip())
+    if not (digits.isascii() and digits.isdigit() and MIN_DIGITS <= len(digits) <= MAX_DIGITS):
+        raise NotANumber(NotANumber.__doc__)
+    return digits
+
+
+def candidates(text: str) -> Iterator[str]:
+    """Yield every number that a text may mention, as `comparable_number` returns it: several for `1 356 99 123456`."""
+    if "\\" in text:
+        text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else " ", text)
+    if not text.isascii():
+        text = _OTHER_DIGIT.sub(lambda match: str(int(match[0])), text)
+    for run in _RUN.finditer(text):
+        found = run[0]
+        if len(found) < MIN_DIGITS:
+            continue
+        groups = [found] if found.isdigit() else _GROUP.findall(found)
+        for first in range(len(groups)):
+            joined = ""
+            for group in groups[first:]:
+                joined += group
+                if len(joined) > _MAX_RUN:
+                    break
+                if len(joined) >= MIN_DIGITS:
+                    yield joined.removeprefix(phone_numbers.INTERNATIONAL_PREFIX)
+
+
+def byte_candidates(data: bytes) -> Iterator[str]:
+    """Yield the candidates in bytes: of their UTF-8 and, if they hold NULs or begin with a mark, of both UTF-16."""
+    yield from candidates(data.decode(errors="replace"))
+    if b"\0" in data or data.startswith(_UTF_16_MARKS):
+        for charset in ("utf-16-le", "utf-16-be"):
+            yield from candidates(data.decode(charset, errors="replace"))

@@ -1,0 +1,1 @@
+"""People's data: exported and erased."""

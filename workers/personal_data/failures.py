@@ -1,0 +1,139 @@
+"""The quarantine and the dead letters: a failure that mentions a number is erased; of a bundle, only those records.
+
+A body is searched as it was received, without its compression, and in UTF-8 and UTF-16. What cannot be taken apart is
+erased whole.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+import redis
+from rq.utils import as_text
+
+from shared import batches, content_codec, keys
+from shared.batches import Accepted
+from shared.cooperative import run_to_end
+from shared.errors import NotJson
+from shared.number_search import NumberSearch
+from workers.failures import store
+from workers.failures.cursor import Cursor, IndexReader
+from workers.failures.failure_list import FailureList, all_lists
+from workers.failures.store import FailureStore
+from workers.personal_data import record_bodies
+from workers.personal_data.report import FoundItem, StoreResult
+from workers.runtime import scripts
+
+_UNTIL: Final = f"until it is replayed or dropped, at most {keys.FAILURE_SECONDS // keys.DAY_SECONDS} days"
+_READ_SIZE: Final = 500
+# What gzip may make of a body: as for a replay.
+_MAX_PLAIN_BYTES: Final = 64 << 20
+_NAMES: Final = ("body", "event", "headers", "error", "traceback", "kind", "records", "source", "received_ms")
+# What may quote a number.
+_SEARCHED: Final = ("event", "error", "traceback", "headers")
+
+
+class Failures:
+    """All lists of failures over one connection. Each method raises redis.RedisError."""
+
+    name = "failures"
+
+    def __init__(self, connection: redis.Redis, search: NumberSearch) -> None:
+        self._connection: Any = connection
+        self._search = search
+        self._store = FailureStore(connection)
+        self._reader = IndexReader(connection)
+        self._script = connection.register_script(scripts.load("types", "personal_data/rewrite_failure"))
+
+    def erase(self, *, dry_run: bool) -> StoreResult:
+        """Erase what mentions a number, once. A failure that was replayed meanwhile is found as a job."""
+        found = erased = 0
+        for failure_list, failure_id, fields in self._iterate():
+            number = int(fields["records"] or 1)
+            parts = None if failure_list.handler is not None else self._take_apart(fields)
+            if parts is not None and parts.body is not None:
+                found += len(parts.erased)
+                erased += 0 if dry_run else self._rewrite(failure_id, fields, parts, parts.body)
+            else:
+                found += number
+                erased += 0 if dry_run else self._drop(failure_list, failure_id, number)
+        return StoreResult(store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased)
+
+    def export(self) -> Iterator[FoundItem]:
+        """Yield each failure that mentions a number; of a bundle, only those records."""
+        for failure_list, failure_id, fields in self._iterate():
+            content = {name: value.decode(errors="replace") for name, value in fields.items() if value}
+            parts = None if failure_list.handler is not None else self._take_apart(fields)
+            if parts is not None:
+                content["body"] = "\n".join(parts.erased)
+            yield FoundItem(where=f"{failure_list.name}, {failure_id}", until=_UNTIL, content=content)
+
+    def _iterate(self) -> Iterator[tuple[FailureList, str, Mapping[str, bytes | None]]]:
+        for failure_list in all_lists(self._connection):
+            for ids in self._pages(failure_list):
+                for batch in self._store.read_batches(failure_list, ids):
+                    for failure_id, values in store.read_fields(self._connection, failure_list, batch, _NAMES):
+                        fields = dict(zip(_NAMES, values, strict=True))
+                        if self._mentions(fields):
+                            yield failure_list, failure_id, fields
+
+    def _pages(self, failure_list: FailureList) -> Iterator[list[str]]:
+        cursor: Cursor | None = None
+        while members := self._reader.read_members(failure_list.index, after=cursor, limit=_READ_SIZE):
+            yield [member.item_id for member in members]
+            cursor = members[-1]
+
+    def _mentions(self, fields: Mapping[str, bytes | None]) -> bool:
+        texts = [fields[name] or b"" for name in _SEARCHED]
+        body = fields["body"]
+        if body:
+            texts += (body, _plain(body, fields["headers"]))
+        return any(map(self._search.find_in_bytes, texts))
+
+    def _take_apart(self, fields: Mapping[str, bytes | None]) -> record_bodies.BodyParts | None:
+        """Return the parts of a body in UTF-8; None if it is in another form, or the number is outside the body."""
+        body = fields["body"] or b""
+        others = any(self._search.find_in_bytes(fields[name] or b"") for name in _SEARCHED)
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            return None
+        if others or not self._search.find_in(text):
+            return None
+        source, received_ms = as_text(fields["source"] or b""), int(fields["received_ms"] or 0)
+        return record_bodies.take_apart(
+            Accepted("status", source, received_ms, int(fields["records"] or 1), text), self._search
+        )
+
+    def _rewrite(
+        self, failure_id: str, fields: Mapping[str, bytes | None], parts: record_bodies.BodyParts, body: str
+    ) -> int:
+        kind = batches.counted_kind(msgspec.convert(as_text(fields["kind"] or b"") or None, Any))
+        number = len(parts.erased)
+        digest = hashlib.sha1(fields["body"] or b"").hexdigest()  # noqa: S324 # as Lua has it
+        names = [keys.quarantined(failure_id), keys.failures_bytes(keys.QUARANTINE), keys.COUNTS]
+        counters = (keys.counter(kind, "quarantined"), keys.counter(kind, "forgotten"))
+        return number * int(self._script(keys=names, args=[digest, body, parts.kept, number, *counters]))
+
+    def _drop(self, failure_list: FailureList, failure_id: str, number: int) -> int:
+        (dropped,) = self._store.drop(_counted_as_forgotten(failure_list), [failure_id])
+        return number * dropped.done
+
+
+def _counted_as_forgotten(failure_list: FailureList) -> FailureList:
+    counters = tuple(
+        (kind, falls, rises.replace("dropped", "forgotten", 1)) for kind, falls, rises in failure_list.drop_counters
+    )
+    return msgspec.structs.replace(failure_list, drop_counters=counters)
+
+
+def _plain(body: bytes, headers: bytes | None) -> bytes:
+    """Return a body without the compression that its headers name."""
+    given: dict[str, str] = msgspec.json.decode(headers or b"{}", type=dict[str, str])
+    codings = content_codec.members(given.get("content-encoding", "").encode())
+    codings += content_codec.transfer_codings(given.get("transfer-encoding", "").encode())
+    try:
+        return run_to_end(content_codec.decompress(body, codings, limit_bytes=_MAX_PLAIN_BYTES))
+    except (NotJson, content_codec.UnsupportedCoding, content_codec.PlainBodyTooLarge):
+        return body

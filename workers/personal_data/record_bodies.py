@@ -1,0 +1,43 @@
+"""Callbacks without the records that mention a number. The other records of a bundle stay as they were received."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from shared.batches import Accepted
+from shared.number_search import NumberSearch
+from workers.expand.record_reader import split_records
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class BodyParts(Struct, frozen=True):
+    """A body's records that mention a number, those that do not, and what the body is without the first.
+
+    `body` is None if nothing of it may stay: the number is outside its records, or it cannot be taken apart.
+    """
+
+    erased: Sequence[str]
+    kept: int
+    body: str | None
+
+
+def take_apart(accepted: Accepted, search: NumberSearch, *, skip: int = 0) -> BodyParts:
+    """Return the parts of a callback that mentions a number, without its first `skip` records, which are settled."""
+    parts = split_records(accepted)
+    if parts is None or any(
+        search.find_in(f"{name} {bytes(value).decode()}") for name, value in parts.envelope.items()
+    ):
+        return BodyParts([accepted.body] * (accepted.records - skip), 0, None)
+    erased: list[str] = []
+    kept: list[Raw] = []
+    for record in parts.records[skip:]:
+        text = bytes(record).decode()
+        if search.find_in(text):
+            erased.append(text)
+        else:
+            kept.append(record)
+    value: dict[str, Any] = {**parts.envelope, "data": kept}
+    return BodyParts(erased, len(kept), _encode(value).decode() if kept else None)

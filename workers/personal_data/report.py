@@ -1,0 +1,38 @@
+"""What was found, erased and left in each store, and what is there now."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+
+class StoreResult(Struct, frozen=True, kw_only=True):
+    """The result for one store, in its own unit (records, events, lines, rows).
+
+    `left` of `found` could not be erased; `why` says why, and what to do. Without a number `why` is a remark.
+    """
+
+    store: str
+    found: int = 0
+    erased: int = 0
+    left: int = 0
+    why: str = ""
+
+
+class FoundItem(Struct, frozen=True, kw_only=True):
+    """Something that mentions a number: where exactly it is, until when it stays there, and all that it says."""
+
+    where: str
+    until: str
+    content: Mapping[str, Any]
+
+
+def add_pass(earlier: StoreResult, later: StoreResult) -> StoreResult:
+    """Return the sum over two passes of one store: what is left is what the later one left."""
+    return StoreResult(
+        store=later.store,
+        found=earlier.erased + later.found,
+        erased=earlier.erased + later.erased,
+        left=later.left,
+        why=later.why,
+    )

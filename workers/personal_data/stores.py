@@ -1,0 +1,99 @@
+"""The table of all stores that can hold a person's number or texts; docs/privacy.md has it.
+
+A new store of ours needs a row here and, if it can hold a number, its place in `callbacks.cli.person_stores`.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from workers.personal_data.report import FoundItem, StoreResult
+
+
+class PersonStore(Protocol):
+    """A store that is searched for the numbers with which it was made; `name` is that of its row."""
+
+    name: str
+
+    def erase(self, *, dry_run: bool) -> StoreResult:
+        """Erase what mentions a number, and return what was found and erased; with `dry_run` only count it."""
+
+    def export(self) -> Iterator[FoundItem]:
+        """Yield what mentions a number."""
+
+
+class StoreRow(Struct, frozen=True, kw_only=True):
+    """One store: where it is, how a number is found in it, how it is erased there, and until when data stay.
+
+    `keys` are the patterns of the keys in Redis (`shared.keys`), those of RQ with `rq:`.
+    """
+
+    name: str
+    where: str
+    keys: tuple[str, ...] = ()
+    found: str
+    erased: str
+    until: str
+
+
+ROWS: Final = (
+    StoreRow(
+        name="waiting",
+        where="Redis: callbacks that wait to be expanded, events that wait for a handler, run or will be retried",
+        keys=("rq:job:<id>", "cb:events"),
+        found="every job is read",
+        erased="the job is rewritten without those records or events; what runs is waited for",
+        until="delivered, or a dead letter",
+    ),
+    StoreRow(
+        name="failures",
+        where="Redis: quarantine and dead letters",
+        keys=("cb:quarantine:<id>", "cb:dead:<handler>:<id>"),
+        found="every failure is read",
+        erased="the failure is deleted; of a bundle only the records with the number",
+        until="replayed or dropped, at most 30 days",
+    ),
+)
+
+# Keys of ours that never hold a number or a text: ids and digests, counters, names and settings of handlers.
+KEYS_WITHOUT_NUMBERS: Final = (
+    "cb:seen",
+    "cb:seen:<generation>:<number>",
+    "cb:coalesced:<job id>",
+    "cb:events:jobs",
+    "cb:counts",
+    "cb:metrics",
+    "cb:metrics:processes",
+    "cb:metrics:<process>",
+    "cb:recent-rate",
+    "cb:recent-outcomes",
+    "cb:live",
+    "cb:quarantine",
+    "cb:quarantine:bytes",
+    "cb:dead:<handler>",
+    "cb:dead:<handler>:bytes",
+    "cb:paused:<handler>",
+    "cb:subscriptions",
+    "cb:filters",
+    "cb:notices",
+    "cb:notices:sender",
+    "cb:revoked-session:<session>",
+    "cb:deliveries",
+    "cb:deliveries:<ring>:<number>",
+    "cb:backfilled:<handler>:<2 hex digits>",
+    "cb:actions",
+    "cb:actions:<id>",
+    "cb:actions:<id>:work",
+    "cb:actions:<id>:replayed",
+    "cb:actions:<id>:runner",
+)
+
+# What no command of ours can reach.
+NOT_REACHED: Final = (
+    "backups, and snapshots of disks and of the database",
+    "disks of Redis's replicas, until they have rewritten their own files",
+    "freed blocks of disks, until they are used again",
+    "what handlers of your own, targets of `forward` and consumers of `stream` have stored elsewhere",
+    "what was printed: standard output, the output of commands, the logs of a proxy",
+)
