@@ -80,6 +80,8 @@ def test_everybody_can_use_each_page(known: Service, window: Opened) -> None:
         "messages": "/messages",
         "message": "/messages?id=m-1",
         "message with trouble": "/messages?id=m-2",
+        "messages by status and job": f"/messages?status=UNDELIV&job={JOB}",
+        "overdue messages": "/messages?overdue=yes",
         "messages of a job": f"/messages?id={JOB}",
         "no message": "/messages?id=nowhere",
     }.items():
@@ -87,6 +89,30 @@ def test_everybody_can_use_each_page(known: Service, window: Opened) -> None:
         for summary in page.get_by_text("as received").all():
             summary.click()
         assert_everybody_can_use(page, name)
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])
+def test_messages_are_listed_by_status_and_by_job(known: Service, window: Opened, javascript: bool) -> None:
+    page = window(known.ops_url, javascript=javascript).open("/messages")
+    listed = page.get_by_role("row").get_by_role("rowheader")
+    expect(listed).to_have_text(["m-2", "m-1"])
+
+    page.get_by_label("Current status").fill("seen")
+    page.get_by_role("button", name="Filter").click()
+    expect(listed).to_have_text(["m-1"])
+    page.get_by_role("link", name="Show all").click()
+    page.get_by_label("Job ID").fill("spring 2026")
+    page.get_by_role("button", name="Filter").click()
+    expect(listed).to_have_text(["m-2", "m-1"])
+    expect(page.get_by_role("main")).to_contain_text("2 messages sent as far as known, 2 final, 0 overdue, 50.0 %")
+    page.get_by_label("Show").select_option("yes")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("main")).to_contain_text("No message matches.")
+
+
+@pytest.mark.parametrize("query", ["after=x", "after=2026-01-01T00:00:00~m", f"status={'x' * 301}", "after=1~"])
+def test_a_list_that_no_page_of_ours_links_is_refused(known: Service, query: str) -> None:
+    assert httpx.get(f"{known.ops_url}/messages?{query}", trust_env=False, timeout=30).status_code == 400
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])

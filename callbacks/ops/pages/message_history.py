@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from callbacks.ops.pages.message_list import HistoryProblem, open_connection
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,19 +38,12 @@ class MessageHistory(Struct, frozen=True, kw_only=True):
 def find_messages(settings: Settings, wanted: str, *, number: str = "") -> MessageHistory:
     """Find messages by any of their ids and, if `number` is given, by their recipient."""
     try:
-        # An extra: the page is there without it.
-        from workers.handlers.sql import history  # noqa: PLC0415
-        from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415
-        from workers.handlers.sql.errors import DatabaseUnavailable  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name not in ("sqlalchemy", "alembic"):
-            raise
-        return MessageHistory(problem=str(exc))
-    try:
-        with history.open_history(DatabaseUrl.parse(settings.database_url)) as found:
+        with open_connection(settings) as connection:
+            from workers.handlers.sql.history import History  # noqa: PLC0415 # an extra
+
+            found = History(connection)
             timelines, total = found.find(wanted, limit=MAX_MESSAGES, max_events=MAX_EVENTS)
-            rows = found.messages(recipient=number, statuses=(), since=None, limit=MAX_MESSAGES) if number else ()
+            rows = found.messages(recipient=number, limit=MAX_MESSAGES) if number else ()
             return MessageHistory(timelines=tuple(timelines), total=total, messages=tuple(rows))
-    except (DatabaseUnavailable, ValueError) as exc:
-        # Neither text contains a password.
+    except HistoryProblem as exc:
         return MessageHistory(problem=str(exc))

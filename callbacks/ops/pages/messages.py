@@ -1,4 +1,4 @@
-"""The page *Messages*: what became of a message, found by one of its ids or by the number it went to.
+"""The page *Messages*: a list of them, and what became of one, found by one of its ids or by the number it went to.
 
 The past comes from the tables of the handler `sql`; what stands in Redis now, dead letters and the quarantine, is found
 without them too. An id may stand in the address of a page; a number comes by a form, and stays out of addresses.
@@ -20,6 +20,7 @@ from callbacks.ops.html.forms import field
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
+from callbacks.ops.pages.message_list import render_list
 from shared import phone_numbers
 from shared.settings import Settings
 from workers.admin import event_status
@@ -43,9 +44,7 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
     def show(request: Request) -> Response:
         wanted = request.query_params.get("id", "").strip()
         if not wanted:
-            return render_page(
-                request, "messages.html", wanted="", is_number=False, found=None, search_page=None, **_empty()
-            )
+            return render_list(request, settings)
         return _render_results(
             client, settings, request, wanted, number="", cursor=request.query_params.get("cursor", "")
         )
@@ -88,10 +87,6 @@ def _render_results(
     )
 
 
-def _empty() -> dict[str, Any]:
-    return {"uses_sql": False, "rows": ()}
-
-
 def _rows(found: MessageHistory) -> list[Any]:
     """Return the messages of the list, each once."""
     messages = [timeline.message for timeline in found.timelines]
@@ -103,15 +98,20 @@ def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, An
     events: list[Any] = [*timeline.statuses, *timeline.replies][:MAX_EVENTS]
     ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
     deliveries: dict[str, list[EventDelivery]] = {event_id: [] for event_id in ids}
-    for at in event_status.find_statuses(client, ids):
-        for event_id in at.statuses:
-            deliveries[event_id].append(_delivery(at, event_id))
+    is_known = True
+    try:
+        for at in event_status.find_statuses(client, ids):
+            for event_id in at.statuses:
+                deliveries[event_id].append(_delivery(at, event_id))
+    except redis.RedisError:  # the statuses and replies are in the database
+        is_known = False
     return {
         "message": timeline.message,
         "statuses": timeline.statuses,
         "replies": timeline.replies,
         "most": MAX_EVENTS if timeline.is_cut else None,
         "deliveries": deliveries,
+        "are_deliveries_known": is_known,
     }
 
 

@@ -56,6 +56,26 @@ def campaign(database: Database) -> Database:
     return database
 
 
+@pytest.mark.parametrize("is_overdue", [False, True])
+def test_a_list_goes_on_after_any_message_without_missing_or_repeating_one(
+    database: Database, is_overdue: bool
+) -> None:
+    # Three at the same time: then the id decides.
+    arrivals = [(f"m-{hours}-{number}", hours) for hours in (30, 40, 50) for number in range(3)]
+    database.write(*(arrived("ACCEPTD", message_id, hours_ago=hours) for message_id, hours in arrivals))
+    before = NOW if is_overdue else None
+    with history.open_history(database.address) as found:
+        whole = list(found.messages(overdue_before=before, limit=99))
+        for number, last in enumerate(whole):
+            at = last.first_received_at if is_overdue else last.last_received_at
+            rest = list(found.messages(overdue_before=before, after=(at, last.message_id), limit=99))
+            assert rest == whole[number + 1 :]
+    assert [message.message_id for message in whole] == sorted(
+        (message_id for message_id, _ in arrivals),
+        key=lambda one: (one[:4], one) if not is_overdue else (-int(one[2]), one),
+    )
+
+
 def test_messages_without_a_final_status_after_a_time_are_listed_the_oldest_first(campaign: Database) -> None:
     def listed(*arguments: str) -> list[str]:
         return [one["message_id"] for one in lines(campaign, "messages", *arguments)]

@@ -166,14 +166,21 @@ class History:
         since: datetime | None = None,
         job: str | None = None,
         overdue_before: datetime | None = None,
+        after: tuple[datetime, str] | None = None,
         limit: int,
     ) -> Iterator[Message]:
         """Yield messages to `recipient`, of `job`, with one of `statuses`, that had a report since then.
 
         The latest report is first. With `overdue_before`, only messages first reported before it that have no final
-        status, the one that waits longest first.
+        status, the one that waits longest first. `after` is the time by which the list is in order, and the id, of the
+        message after which it goes on.
         """
         query = _columns(messages, Message)
+        if after is not None:
+            at, message_id = after
+            time = messages.c.last_received_at if overdue_before is None else messages.c.first_received_at
+            beyond = time < at if overdue_before is None else time > at
+            query = query.where(or_(beyond, and_(time == at, messages.c.message_id > message_id)))
         if overdue_before is None:
             query = query.order_by(messages.c.last_received_at.desc(), messages.c.message_id)
         else:

@@ -1,0 +1,146 @@
+"""The list of messages that the page *Messages* begins with: by current status and by job, a page at a time.
+
+It is read from the tables of the handler `sql`, and needs no Redis.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import quote, urlencode
+
+from msgspec import Struct
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from callbacks.ops.html.renderer import render_page
+from shared.events import STATUSES
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from workers.handlers.sql.history import Message
+    from workers.handlers.sql.jobs import JobSummary
+
+ROWS: Final = 50
+_MAX_CHARACTERS: Final = 300
+# Of a job's id: both ids of a job may be in use for others too.
+_MAX_JOBS: Final = 5
+
+
+class HistoryProblem(Exception):
+    """The history cannot be read; the text says why and holds no password."""
+
+
+class ListFilter(Struct, frozen=True, kw_only=True):
+    """Which messages are listed; what is empty matches all.
+
+    `overdue`: only those that have had no final status for CALLBACKS_OVERDUE_SECONDS, the one that waits longest first.
+    """
+
+    status: str = ""
+    job: str = ""
+    overdue: str = ""
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        """Return the filter of a query. Raise 400 for what is too long."""
+        values = {name: query.get(name, "").strip() for name in cls.__struct_fields__}
+        if any(len(value) > _MAX_CHARACTERS for value in values.values()):
+            raise HTTPException(400)
+        status = values["status"]
+        return cls(**values | {"status": status.upper() if status.upper() in STATUSES else status})
+
+    def url(self, **more: str) -> str:
+        """Return the address of the list."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__} | more
+        query = urlencode({name: value for name, value in values.items() if value}, quote_via=quote)
+        return f"/messages?{query}" if query else "/messages"
+
+
+def render_list(request: Request, settings: Settings) -> Response:
+    """Return the page of the list, from the position in the query."""
+    wanted, after = ListFilter.parse(request.query_params), _parse_position(request.query_params.get("after", ""))
+    rows: list[Message] = []
+    jobs: list[JobSummary] = []
+    problem = ""
+    try:
+        with open_connection(settings) as connection:
+            rows, jobs = _read(connection, settings, wanted, after)
+    except HistoryProblem as exc:
+        problem = str(exc)
+    next_page = wanted.url(after=_position(rows[ROWS - 1], wanted)) if len(rows) > ROWS else None
+    return render_page(
+        request,
+        "message_list.html",
+        wanted="",
+        shown=wanted,
+        rows=rows[:ROWS],
+        jobs=jobs,
+        problem=problem,
+        uses_sql="sql" in settings.handlers,
+        overdue_seconds=settings.overdue_seconds,
+        statuses=sorted(STATUSES),
+        first_page=wanted.url() if after is not None else None,
+        next_page=next_page,
+    )
+
+
+@contextmanager
+def open_connection(settings: Settings) -> "Iterator[Connection]":
+    """Yield a connection to the database of the handler `sql`. Raise HistoryProblem, also while it is used."""
+    try:
+        # An extra: the page is there without it.
+        from workers.handlers.sql import history  # noqa: PLC0415
+        from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415
+        from workers.handlers.sql.errors import DatabaseUnavailable  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("sqlalchemy", "alembic"):
+            raise
+        raise HistoryProblem(str(exc)) from exc
+    try:
+        with history.open_connection(DatabaseUrl.parse(settings.database_url)) as connection:
+            yield connection
+    except (DatabaseUnavailable, ValueError) as exc:
+        # Neither text contains a password.
+        raise HistoryProblem(str(exc)) from exc
+
+
+def _read(
+    connection: "Connection", settings: Settings, wanted: ListFilter, after: tuple[datetime, str] | None
+) -> "tuple[list[Message], list[JobSummary]]":
+    """Return one message more than fits on a page, and the job that is asked for."""
+    from workers.handlers.sql.history import History  # noqa: PLC0415 # an extra
+    from workers.handlers.sql.jobs import read_jobs  # noqa: PLC0415
+
+    overdue_before = datetime.now(UTC) - timedelta(seconds=settings.overdue_seconds)
+    rows = History(connection).messages(
+        statuses=[wanted.status] if wanted.status else (),
+        job=wanted.job or None,
+        overdue_before=overdue_before if wanted.overdue else None,
+        after=after,
+        limit=ROWS + 1,
+    )
+    jobs = read_jobs(connection, overdue_before=overdue_before, job=wanted.job, limit=_MAX_JOBS) if wanted.job else []
+    return list(rows), jobs
+
+
+def _position(message: "Message", wanted: ListFilter) -> str:
+    """Return where the list goes on after a message."""
+    at = message.first_received_at if wanted.overdue else message.last_received_at
+    return f"{at.isoformat()}~{message.message_id}"
+
+
+def _parse_position(text: str) -> tuple[datetime, str] | None:
+    time, separator, message_id = text.partition("~")
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        raise HTTPException(400) from None
+    if not separator or at.tzinfo is None or len(message_id) > _MAX_CHARACTERS:
+        raise HTTPException(400)
+    return at, message_id
