@@ -42,6 +42,8 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         ensure_future: one page that stays open: raised in its request
     callbacks.ops.pages.bulk_actions
         executor: an operator's actions: logged, and recorded as failed
+    callbacks.ops.status.overdue
+        thread: the count of overdue messages: continues with its next round
     callbacks.ops.status.single_flight
         to_thread: one reading of Redis: raised in every caller that waits
     workers.process

@@ -102,6 +102,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         code
     status_unreadable   the notices of `callbacks ops` could not read the service's status because of a damaged value:
                         count= and the lines of code
+    overdue_not_counted
+                        `callbacks ops` could not count the overdue messages: error= of the database; count=
     setting_unknown     at the start of any process: variable= is not a setting but similar to one, which is named
     loop_failed         in any process: a background loop failed unexpectedly, and is restarted: loop= (see
                         shared/background.py) count= and the lines of code

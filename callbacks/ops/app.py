@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 import redis
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -28,14 +28,15 @@ from callbacks.ops.html import assets
 from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.notices.service import NoticeService
 from callbacks.ops.notices.targets import read_targets
-from callbacks.ops.pages import actions, dead_letters, handlers, live, messages, now, quarantine, retries
+from callbacks.ops.pages import actions, dead_letters, handlers, jobs, live, messages, now, quarantine, retries
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.live_feed import LiveFeed
 from callbacks.ops.pages.now_feed import NowFeed
 from callbacks.ops.pages.sign_in import SignInPages
-from callbacks.ops.prometheus import CONTENT_TYPE, CellsCollector, ServiceCollector
+from callbacks.ops.prometheus import CONTENT_TYPE, CellsCollector, OverdueCollector, ServiceCollector
 from callbacks.ops.status.audit_cache import MAX_JOBS
+from callbacks.ops.status.overdue import OverdueCounter
 from callbacks.ops.status.single_flight import SingleFlight
 from shared import audit, cell_audits, connections, uncaught
 from shared.background import Background
@@ -61,7 +62,8 @@ def create_app(settings: Settings) -> Starlette:
 
     background = Background()
     targets = read_targets(settings)
-    notices = NoticeService(settings, targets, background) if targets else None
+    overdue = OverdueCounter.if_used(settings, background)
+    notices = NoticeService(settings, targets, background, overdue=overdue) if targets else None
     streams, live_feed, bulk_actions = (
         EventStreams(is_session_valid),
         LiveFeed(settings.redis_url, background),
@@ -71,28 +73,31 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         uncaught.watch(asyncio.get_running_loop())
-        if notices is not None:
-            notices.start()
+        for service in (overdue, notices):
+            if service is not None:
+                service.start()
         yield
         await live_feed.close()
         await run_in_threadpool(bulk_actions.close)
-        if notices is not None:
-            await run_in_threadpool(notices.close)
+        for service in (overdue, notices):
+            if service is not None:
+                await run_in_threadpool(service.close)
         client.close()
 
     app = Starlette(
         routes=[
-            *now.routes(NowFeed(client, settings), streams),
+            *now.routes(NowFeed(client, settings, overdue), streams),
             *live.routes(live_feed, streams),
             *SignInPages(**access).routes(),
             *messages.routes(client, settings),
+            *jobs.routes(settings),
             *retries.routes(client, bulk_actions=bulk_actions),
             *dead_letters.routes(client, settings, bulk_actions=bulk_actions),
             *handlers.routes(client, settings),
             *quarantine.routes(client, settings, bulk_actions=bulk_actions),
             *actions.routes(client, settings, bulk_actions=bulk_actions),
             Route("/audit", _cell_audits(settings.cells) if settings.cells else _audit(client)),
-            Route("/metrics", _metrics(client, settings)),
+            Route("/metrics", _metrics(client, settings, overdue)),
             Route("/livez", _livez),
             Route("/readyz", _readyz(client, background)),
             Route("/static/{name}", assets.serve),
@@ -140,10 +145,14 @@ def _cell_audits(cells: Sequence[Cell]) -> Callable[[Request], Any]:
     return endpoint
 
 
-def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any]:
+def _metrics(client: redis.Redis, settings: Settings, overdue: OverdueCounter | None) -> Callable[[Request], Any]:
     cells, level = settings.cells, settings.durability
-    collector = CellsCollector(cells, level) if cells else ServiceCollector(client, level)
-    scrapes = SingleFlight(functools.partial(generate_latest, collector))
+    # Without auto_describe: nothing is read before a scrape.
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(CellsCollector(cells, level) if cells else ServiceCollector(client, level))
+    if overdue is not None:
+        registry.register(OverdueCollector(overdue))
+    scrapes = SingleFlight(functools.partial(generate_latest, registry))
 
     async def endpoint(_: Request) -> Response:
         text = await scrapes.get()

@@ -1,7 +1,8 @@
 """`/metrics` for Prometheus: read from Redis at each scrape; while Redis is unavailable it says so, with 200.
 
 The audit reads every waiting job, so it runs at most once a minute, and not while very many wait. A metric has its age.
-With CALLBACKS_CELLS the metrics are those of all cells, each with the label `cell`.
+With CALLBACKS_CELLS the metrics are those of all cells, each with the label `cell`. Overdue messages are those of the
+database, which no cell has.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from callbacks.ops.status import metric_families, snapshot
 from callbacks.ops.status.audit_cache import AuditCache, Balance
+from callbacks.ops.status.overdue import OverdueCounter
 from shared import connections
 from shared.cells import Cell
 from shared.cells_reader import CellsReader
@@ -66,6 +68,17 @@ class CellsCollector(Collector):
                     sample._replace(labels={"cell": one.cell, **sample.labels}) for sample in metric.samples
                 ]
         yield from families.values()
+
+
+class OverdueCollector(Collector):
+    """The metrics of overdue messages, which come from the database of the handler `sql`."""
+
+    def __init__(self, counter: OverdueCounter) -> None:
+        self._counter = counter
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the last count."""
+        yield from metric_families.overdue(self._counter.status)
 
 
 def _redis_up(*, is_up: bool) -> Metric:

@@ -21,7 +21,7 @@ NAMES: Final = {
     *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
     *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory", "LoopFailing"),
     *("Unreadable", "SenderUnknown", "FieldUnreadable", "WebTargetDown", "WebSpoolFilling", "WebSpoolFullSoon"),
-    *("WebSpoolFull", "WebSpoolFailing", "WebRefused", "DeliverySlow"),
+    *("WebSpoolFull", "WebSpoolFailing", "WebRefused", "DeliverySlow", "MessagesOverdue"),
 }
 
 
@@ -62,7 +62,8 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
     start("worker", "expand")
     start("worker", "deliver")
     ops_port = free_port()
-    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).wait_for_output("the operators' page")
+    # No worker of `sql` runs, and so no message is overdue.
+    start("ops", CALLBACKS_OPS_PORT=str(ops_port), CALLBACKS_HANDLERS="log,sql").wait_for_output("the operators' page")
 
     def post(first: int) -> None:
         for number in range(first, first + 20):

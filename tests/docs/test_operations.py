@@ -17,6 +17,7 @@ from tests.deploy.deployment import TOKEN
 from tests.docs import pages
 from tests.docs.pages import Block, with_blocks
 from tests.integration.runtime import stored_formats
+from tests.integration.sql.databases import Database, report
 from tests.redis_server import RedisServer
 from workers.runtime import headroom
 
@@ -59,6 +60,16 @@ def test_a_signed_notice_has_the_keys_and_types_of_the_table() -> None:
     assert [key for cells in rows for key in re.findall(r"`(\w+)`", cells[0])] == list(notice.to_json_object())
     warnings_only = {"backlog_age", "fields_unreadable", "handler_retrying"}
     assert set(re.findall(r"`(\w+)`", rows[0][1])) == set(CONDITIONS) - warnings_only | {"test"}
+
+
+@with_blocks(PAGE, "CallbacksMessagesOverdue")
+def test_the_commands_for_overdue_messages_run(blocks: list[Block], tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/callbacks.db")
+    database.write(report("ACCEPTD", client_job_id="overdue"))
+    for command in blocks[0].text.splitlines():
+        ended = run(*shlex.split(command)[1:], cwd=tmp_path, environment={"DATABASE_URL": database.url})
+        assert ended.returncode == 0, ended.stderr
+    database.close()
 
 
 @with_blocks(

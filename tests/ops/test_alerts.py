@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from callbacks.ops.status.alerts import find_alerts
 from callbacks.ops.status.audit_cache import Balance
+from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared import refusals
@@ -29,6 +30,7 @@ BY_OPERATOR = PauseState(
     times=1,
     is_probing=False,
 )
+OVERDUE = OverdueStatus(after_seconds=7200, messages=0)
 STOPPED = HandlerPause(by="handler", seconds=60.0, reason="crm.example answered 503", probe_in_seconds=40.0)
 WELL = ServiceStatus(
     at=datetime(2026, 1, 1, tzinfo=UTC),
@@ -125,12 +127,32 @@ def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) 
             "No callback was received for 2 h 1 min. Is anything sent,",
         ),
         ({"quarantined": 9, "recent_quarantined": 7}, "warn", "7 quarantined in the last hour"),
+        (
+            {"overdue": replace(OVERDUE, recent_messages=1_000, recent_overdue=10)},
+            "warn",
+            "10 of 1,000 messages of the last week (1.0%) have no final status 2 h 0 min after their first report.",
+        ),
+        ({"overdue": replace(OVERDUE, recent_messages=1, recent_overdue=1)}, "warn", "1 of 1 message of the last week"),
     ],
 )
 def test_each_trouble_is_said_in_words(changes: dict[str, Any], level: str, words: str) -> None:
     ((found, text),) = alerts_of(**changes)
     assert found == level
     assert words in text
+
+
+@pytest.mark.parametrize(
+    "overdue",
+    [
+        OVERDUE,
+        replace(OVERDUE, messages=None, problem="the database is locked"),
+        replace(OVERDUE, recent_messages=1_000, recent_overdue=9),
+        # Those of long ago are a number: nobody can do anything about them now.
+        replace(OVERDUE, messages=500, recent_messages=1_000),
+    ],
+)
+def test_a_few_overdue_messages_are_no_warning(overdue: OverdueStatus) -> None:
+    assert alerts_of(overdue=overdue) == []
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ from tests.ops.sign_in import client_of, token
 from tests.redis_server import RedisServer
 
 JOB = "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11"
+LATE_JOB = "0d0f4c1e-7a55-4b8f-8a53-6a3f3d3a9b02"
 NUMBER = "35699000001"
+LATE_NUMBER = "35699000777"
 ORDER = ("ACCEPTD", "DELIVRD", "SEEN")
 
 
@@ -37,7 +39,9 @@ def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
     handlers, database = "shop_handlers,sql", f"sqlite:///{folder}/messages.db"
     with (
         without_settings(),
-        served(folder, _session_redis, CALLBACKS_HANDLERS=handlers, DATABASE_URL=database) as service,
+        served(
+            folder, _session_redis, CALLBACKS_HANDLERS=handlers, DATABASE_URL=database, CALLBACKS_OVERDUE_SECONDS="1"
+        ) as service,
         _session_redis.client() as client,
     ):
         # Of what came before it was noted what a handler is offered, less is known.
@@ -46,6 +50,9 @@ def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
             post(service, "m-1", status, second)
         for second, status in enumerate(("ACCEPTD", "REJECTD", "UNDELIV")):
             post(service, "m-2", status, second, client_message_id=HOSTILE, to=f"+{NUMBER[:3]}\u00a0{NUMBER[3:]}")
+        late = {"message_id": "m-late", "status": "ACCEPTD", "type": "SMS", "to": LATE_NUMBER}
+        jobs = {"client_job_id": f"job {HOSTILE}", "api_job_id": LATE_JOB}
+        assert service.post(orjson.dumps(jobs | {"data": [late]})) == 200
         reply = {
             "reply_message_id": "r-1",
             "orig_message_id": "m-1",
@@ -84,6 +91,8 @@ def test_everybody_can_use_each_page(known: Service, window: Opened) -> None:
         "overdue messages": "/messages?overdue=yes",
         "messages of a job": f"/messages?id={JOB}",
         "no message": "/messages?id=nowhere",
+        "jobs": "/jobs",
+        "no more jobs": "/jobs?page=2",
     }.items():
         page = at.open(path)
         for summary in page.get_by_text("as received").all():
@@ -91,11 +100,44 @@ def test_everybody_can_use_each_page(known: Service, window: Opened) -> None:
         assert_everybody_can_use(page, name)
 
 
+def test_now_has_the_number_of_overdue_messages_and_leads_to_their_list(known: Service, window: Opened) -> None:
+    page = window(known.ops_url).open("/")
+    tile = page.locator("#tiles > div", has_text="Messages overdue")
+
+    # They are counted every ten seconds.
+    expect(tile.get_by_role("link")).to_have_text("1", timeout=60_000)
+    expect(page.locator("#summary")).to_contain_text("messages of the last week")
+    tile.get_by_role("link").click()
+    rows = page.get_by_role("region", name="Messages found").get_by_role("row")
+    expect(rows).to_have_count(2)
+    row = rows.nth(1)
+    expect(row.get_by_role("rowheader")).to_have_text("m-late")
+    expect(row.get_by_role("cell").first).to_have_text("ACCEPTD")
+    with httpx.Client(base_url=known.ops_url, timeout=60) as asking:
+        assert "\ncallbacks_messages_overdue 1.0\n" in asking.get("/metrics").text
+
+
+def test_jobs_have_what_became_of_their_messages(known: Service, window: Opened) -> None:
+    page = window(known.ops_url).open("/")
+    page.get_by_role("navigation", name="Sections").get_by_role("link", name="Jobs").click()
+
+    rows = page.get_by_role("region", name="Jobs").get_by_role("row")
+    late, spring = rows.nth(1).get_by_role("cell"), rows.nth(2).get_by_role("cell")
+    expect(rows.nth(1).get_by_role("rowheader")).to_contain_text(LATE_JOB)
+    assert late.all_inner_texts()[1:] == ["1", "0", "1", "0", "0.0%"]
+    expect(rows.nth(2).get_by_role("rowheader")).to_contain_text("spring 2026")
+    assert spring.all_inner_texts()[1:] == ["2", "2", "0", "1", "50.0%"]
+    rows.nth(2).get_by_role("link", name="spring 2026").click()
+    expect(page.get_by_role("region", name="Messages found").get_by_role("row")).to_have_count(3)
+    with httpx.Client(base_url=known.ops_url, timeout=60) as asking:
+        assert asking.get("/jobs?page=0").status_code == 400
+
+
 @pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])
 def test_messages_are_listed_by_status_and_by_job(known: Service, window: Opened, javascript: bool) -> None:
     page = window(known.ops_url, javascript=javascript).open("/messages")
     listed = page.get_by_role("row").get_by_role("rowheader")
-    expect(listed).to_have_text(["m-2", "m-1"])
+    expect(listed).to_have_text(["m-late", "m-2", "m-1"])
 
     page.get_by_label("Current status").fill("seen")
     page.get_by_role("button", name="Filter").click()

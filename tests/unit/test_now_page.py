@@ -15,6 +15,7 @@ from callbacks.ops.pages.now_feed import render_status
 from callbacks.ops.status.alerts import Alert
 from callbacks.ops.status.audit_cache import Balance
 from callbacks.ops.status.cell_rows import CellRow
+from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.service_status import ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from callbacks.ops.status.summary import REDIS_UNAVAILABLE, StatusSummary, summarize, summarize_cells
@@ -101,6 +102,24 @@ def test_with_cells_title_and_icon_are_those_of_the_worst_cell(
     found = summarize_cells(rows, own or summarize((), WELL.balance))
 
     assert (found.words, found.icon) == (words, icon)
+
+
+@pytest.mark.parametrize(
+    ("overdue", "words"),
+    [
+        (OverdueStatus(after_seconds=7200), "○<small> not counted</small>"),
+        (OverdueStatus(after_seconds=7200, messages=0), '<dd><a href="/messages?overdue=yes">0</a></dd>'),
+        (OverdueStatus(after_seconds=7200, messages=1234), "no final status 2 h 0 min after their first report"),
+        (OverdueStatus(after_seconds=7200, messages=1, problem="it is locked"), "it is locked"),
+    ],
+)
+def test_overdue_messages_are_a_tile(overdue: OverdueStatus, words: str) -> None:
+    assert "Messages overdue" in page(overdue=overdue)
+    assert words in page(overdue=overdue)
+
+
+def test_where_nothing_is_known_of_messages_there_is_no_tile_of_overdue_ones() -> None:
+    assert "overdue" not in page()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from shared.counted import counted
 NAVIGATION: Final = (
     ("/", "Now"),
     ("/messages", "Messages"),
+    ("/jobs", "Jobs"),
     ("/retries", "Retries"),
     ("/dead-letters", "Dead letters"),
     ("/quarantine", "Quarantine"),

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 import redis
+from msgspec.structs import replace
 
 from callbacks.ops.notices.condition_state import ConditionState, advance, select_notified
 from callbacks.ops.notices.delivery import NoticeDelivery
@@ -23,6 +24,7 @@ from callbacks.ops.notices.targets import NoticeTarget
 from callbacks.ops.status import alerts, service_status
 from callbacks.ops.status.alerts import Alert
 from callbacks.ops.status.audit_cache import AuditCache
+from callbacks.ops.status.overdue import OverdueCounter
 from shared import connections
 from shared.background import Background
 from shared.rate_limited_log import RateLimitedLog
@@ -52,9 +54,11 @@ class NoticeService:
         targets: Sequence[NoticeTarget],
         background: Background,
         *,
+        overdue: OverdueCounter | None = None,
         now_seconds: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._overdue = overdue
         self._now_seconds = now_seconds
         self._client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
         self._store = NoticeStore(self._client)
@@ -129,7 +133,8 @@ class NoticeService:
     def _read_alerts(self) -> tuple[Sequence[Alert], bool]:
         try:
             status = service_status.read_status(self._client, self._settings, self._audit_cache)
-            return alerts.find_alerts(status), True
+            overdue = None if self._overdue is None else self._overdue.status
+            return alerts.find_alerts(replace(status, overdue=overdue)), True
         except redis.RedisError as exc:
             return [alerts.redis_unavailable(type(exc).__name__)], False
         except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and must not end the notices

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from callbacks.ops.pages.message_list import HistoryProblem, open_connection
+from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class MessageHistory(Struct, frozen=True, kw_only=True):
 def find_messages(settings: Settings, wanted: str, *, number: str = "") -> MessageHistory:
     """Find messages by any of their ids and, if `number` is given, by their recipient."""
     try:
-        with open_connection(settings) as connection:
+        with open_tables(settings) as connection:
             from workers.handlers.sql.history import History  # noqa: PLC0415 # an extra
 
             found = History(connection)
             timelines, total = found.find(wanted, limit=MAX_MESSAGES, max_events=MAX_EVENTS)
             rows = found.messages(recipient=number, limit=MAX_MESSAGES) if number else ()
             return MessageHistory(timelines=tuple(timelines), total=total, messages=tuple(rows))
-    except HistoryProblem as exc:
+    except TablesUnavailable as exc:
         return MessageHistory(problem=str(exc))

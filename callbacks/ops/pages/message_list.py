@@ -3,8 +3,7 @@
 It is read from the tables of the handler `sql`, and needs no Redis.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlencode
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from callbacks.ops.html.renderer import render_page
+from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.events import STATUSES
 from shared.settings import Settings
 
@@ -28,10 +28,6 @@ ROWS: Final = 50
 _MAX_CHARACTERS: Final = 300
 # Of a job's id: both ids of a job may be in use for others too.
 _MAX_JOBS: Final = 5
-
-
-class HistoryProblem(Exception):
-    """The history cannot be read; the text says why and holds no password."""
 
 
 class ListFilter(Struct, frozen=True, kw_only=True):
@@ -67,9 +63,9 @@ def render_list(request: Request, settings: Settings) -> Response:
     jobs: list[JobSummary] = []
     problem = ""
     try:
-        with open_connection(settings) as connection:
+        with open_tables(settings) as connection:
             rows, jobs = _read(connection, settings, wanted, after)
-    except HistoryProblem as exc:
+    except TablesUnavailable as exc:
         problem = str(exc)
     next_page = wanted.url(after=_position(rows[ROWS - 1], wanted)) if len(rows) > ROWS else None
     return render_page(
@@ -86,26 +82,6 @@ def render_list(request: Request, settings: Settings) -> Response:
         first_page=wanted.url() if after is not None else None,
         next_page=next_page,
     )
-
-
-@contextmanager
-def open_connection(settings: Settings) -> "Iterator[Connection]":
-    """Yield a connection to the database of the handler `sql`. Raise HistoryProblem, also while it is used."""
-    try:
-        # An extra: the page is there without it.
-        from workers.handlers.sql import history  # noqa: PLC0415
-        from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415
-        from workers.handlers.sql.errors import DatabaseUnavailable  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name not in ("sqlalchemy", "alembic"):
-            raise
-        raise HistoryProblem(str(exc)) from exc
-    try:
-        with history.open_connection(DatabaseUrl.parse(settings.database_url)) as connection:
-            yield connection
-    except (DatabaseUnavailable, ValueError) as exc:
-        # Neither text contains a password.
-        raise HistoryProblem(str(exc)) from exc
 
 
 def _read(

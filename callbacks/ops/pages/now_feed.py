@@ -14,12 +14,14 @@ from typing import Final
 import redis
 from markupsafe import Markup
 from msgspec import Struct
+from msgspec.structs import replace
 
 from callbacks.ops.html import charts
 from callbacks.ops.html.renderer import render_fragment
 from callbacks.ops.pages.event_streams import format_event
 from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
+from callbacks.ops.status.overdue import OverdueCounter
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from callbacks.ops.status.single_flight import SingleFlight
 from callbacks.ops.status.summary import REDIS_UNAVAILABLE, REDIS_UNREADABLE, StatusSummary, summarize, summarize_cells
@@ -55,7 +57,7 @@ class LastStatus(Struct, frozen=True):
 class NowFeed:
     """Renders the changing part of the page as HTML."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: redis.Redis, settings: Settings, overdue: OverdueCounter | None = None) -> None:
         audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
         cells = cell_rows.open_reader(settings) if settings.cells else None
 
@@ -66,6 +68,7 @@ class NowFeed:
             return self._render_own(read) if cells is None else self._render_cells(cells.read(), read)
 
         self._settings = settings
+        self._overdue = overdue
         self._last: LastStatus | None = None
         self._log = RateLimitedLog(log, interval_seconds=_LOG_SECONDS)
         self._calls = SingleFlight(render, seconds=REFRESH_SECONDS / 2)
@@ -113,6 +116,8 @@ class NowFeed:
         return self._render_last(heading, REDIS_UNREADABLE)
 
     def _render_status(self, found: ServiceStatus) -> NowContent:
+        if self._overdue is not None:
+            found = replace(found, overdue=self._overdue.status)
         heading, content, summary = render_status(found)
         self._last = LastStatus(found.at, Markup(content))  # noqa: S704 # a template made it
         return NowContent(heading + content, summary)

@@ -57,6 +57,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
         *_redis(now),
         *_processes(now),
         *_silence(now),
+        *_overdue(now),
         *_failing(now),
         *_spools(now),
         *_waiting(now),
@@ -180,6 +181,19 @@ def _silence(now: ServiceStatus) -> Iterator[Alert]:
         silence = format_duration(now.silent_seconds)
         text = f"No callback was received for {silence}. Is anything sent, and does the gateway reach this service?"
         yield Alert("warn", "nothing_received", text)
+
+
+def _overdue(now: ServiceStatus) -> Iterator[Alert]:
+    overdue = now.overdue
+    if overdue is not None and overdue.is_warning:
+        late = f"{format_number(overdue.recent_overdue)} of {counted(overdue.recent_messages, 'message')}"
+        yield Alert(
+            "warn",
+            "messages_overdue",
+            f"{late} of the last week ({overdue.recent_share:.1%}) have no final status "
+            f"{format_duration(overdue.after_seconds)} after their first report. Ask the gateway.",
+            "/messages?overdue=yes",
+        )
 
 
 def _failing(now: ServiceStatus) -> Iterator[Alert]:

@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, web_metric_families
 from shared.metrics import DELIVERY_BUCKETS, OTHER, SECONDS_BUCKETS, SEPARATOR
@@ -36,6 +37,21 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
         "callbacks_failing_loops", "Background loops of all processes that keep failing.", len(snapshot.failing)
     )
     yield from _redis(snapshot)
+
+
+def overdue(status: OverdueStatus) -> Iterator[Metric]:
+    """Yield the metrics of overdue messages; none before they are counted."""
+    if status.messages is not None:
+        yield _gauge(
+            "callbacks_messages_overdue",
+            "Messages without a final status CALLBACKS_OVERDUE_SECONDS after their first report.",
+            status.messages,
+        )
+        yield _gauge(
+            "callbacks_messages_overdue_ratio",
+            "Share of the messages of the last week that are overdue, of those reported long enough ago; 0 to 1.",
+            status.recent_share,
+        )
 
 
 def _records(snapshot: Snapshot) -> Iterator[Metric]:

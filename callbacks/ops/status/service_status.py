@@ -1,7 +1,7 @@
 """The current status of the service as one value: the page *Now* shows it and `callbacks top` prints it.
 
-It is read from Redis only, in a few round trips however many jobs wait; nothing is changed. It holds no event, phone
-number or token.
+It is read from Redis, in a few round trips however many jobs wait; nothing is changed. What the page knows of overdue
+messages is added to it. It holds no event, phone number or token.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from callbacks.ops.status import snapshot
 from callbacks.ops.status.audit_cache import AuditCache, Balance
+from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
 from shared.durability import Finding
@@ -131,7 +132,8 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     they count jobs, of which each holds many events. Removed handlers of which nothing is left are not listed.
     `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is not known,
     as when very many jobs wait. `silent_seconds` is for how long no callback was accepted, None if that is unknown;
-    beyond `max_silence_seconds` it is an alert (CALLBACKS_NOTIFY_SILENCE_SECONDS; 0: never).
+    beyond `max_silence_seconds` it is an alert (CALLBACKS_NOTIFY_SILENCE_SECONDS; 0: never). `overdue` are the messages
+    without a final status, which a database knows (`status.overdue`).
     """
 
     at: datetime
@@ -156,6 +158,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     balance: Balance | None
     silent_seconds: float | None = None
     max_silence_seconds: int = 0
+    overdue: OverdueStatus | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -174,7 +177,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
 
 
 def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache | None = None) -> ServiceStatus:
-    """Return the current status. Raises redis.RedisError.
+    """Return the current status, as far as Redis has it. Raises redis.RedisError.
 
     A caller that reads it repeatedly passes an `AuditCache` of AUDIT_EVERY_SECONDS, which limits how often the audit
     runs. Without one it runs each time, unless very many jobs wait.

@@ -2,6 +2,7 @@
 
 EventRejected        a retry cannot help: the event that causes it becomes a dead letter
 DatabaseUnavailable  the database is down, locked, full, slow or not permitted: all events are retried
+├── NoMessages       its tables are not there yet: no worker of the handler has written to it
 └── SchemaMismatch   its tables are those of another release
 """
 
@@ -16,6 +17,10 @@ class EventRejected(Exception):
 
 class DatabaseUnavailable(Exception):
     """The database cannot be used now."""
+
+
+class NoMessages(DatabaseUnavailable):
+    """The database has no messages yet."""
 
 
 class SchemaMismatch(DatabaseUnavailable):

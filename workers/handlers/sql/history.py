@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from workers.handlers.sql import conditions, schema, texts
 from workers.handlers.sql.current_status import DELIVERED
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
-from workers.handlers.sql.errors import DatabaseUnavailable, SchemaMismatch, translate_error
+from workers.handlers.sql.errors import DatabaseUnavailable, NoMessages, SchemaMismatch, translate_error
 from workers.handlers.sql.tables import messages, replies, statuses
 
 # How many messages one statement names, far below the limits of SQLite and PostgreSQL.
@@ -294,7 +294,7 @@ def open_history(address: DatabaseUrl) -> Iterator[History]:
 def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
     """Yield a connection that reads the tables of this release at `address`. Raise DatabaseUnavailable."""
     if address.file is not None and not address.file.exists():
-        raise DatabaseUnavailable(_no_messages_text(address))
+        raise NoMessages(_no_messages_text(address))
     engine = open_engine(address, read_only=True)
     try:
         with engine.connect() as connection:
@@ -306,7 +306,7 @@ def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
                     f"{address.redacted_url}: its tables are older: a worker of the handler `sql` upgrades them"
                 )
             if state == "absent":
-                raise DatabaseUnavailable(_no_messages_text(address))
+                raise NoMessages(_no_messages_text(address))
             yield connection
     except SQLAlchemyError as exc:
         error = translate_error(exc, address.redact)
