@@ -21,7 +21,7 @@ from sqlalchemy import func, insert, select
 from benchmarks import bodies
 from benchmarks.deployment import MeasurementFailed
 from callbacks import Event, ReportEvent
-from shared import events, wire
+from shared import callback_events, wire
 from shared.disk import sync_data
 from workers import registry
 from workers.deliver.call.caller import Caller
@@ -141,7 +141,7 @@ def main() -> None:
     reports = [
         event
         for each in range(number)
-        for event in events.from_callback(
+        for event in callback_events.from_callback(
             wire.read(bodies.body(each, reports=1), None), source="benchmark", received_at=received_at
         )
         if isinstance(event, ReportEvent)

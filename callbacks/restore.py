@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from callbacks import Event, ReplyEvent, ReportEvent
-from shared import events, wire
+from shared import callback_events, wire
 from shared.errors import NotJson, UnexpectedShape
 
 
@@ -31,4 +31,4 @@ def _read_event(body: dict[str, Any], kind: wire.Kind, source: str, received_at:
         callback = wire.read(msgspec.json.encode(body), kind)
     except (NotJson, UnexpectedShape):
         return None
-    return next(events.from_callback(callback, source=source, received_at=received_at), None)
+    return next(callback_events.from_callback(callback, source=source, received_at=received_at), None)

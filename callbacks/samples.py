@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Final
 
 from callbacks import Event, ReplyEvent, ReportEvent
-from shared import events, wire
+from shared import callback_events, events, wire
 from shared.errors import UnexpectedShape
 
 # Field of the event: key of the callback. A field that is None is left out.
@@ -224,7 +224,7 @@ def _read_event(body: dict[str, Any], given: dict[str, Any]) -> Event:
         callback = wire.read(json.dumps(body).encode(), None)
     except UnexpectedShape as exc:
         raise ValueError(str(exc)) from exc
-    (event,) = events.from_callback(callback, source=given["source"], received_at=given["received_at"])
+    (event,) = callback_events.from_callback(callback, source=given["source"], received_at=given["received_at"])
     return event
 
 

@@ -6,11 +6,11 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
 
     web      `wire.check`                  bytes → text, to be sure that it is UTF-8; JSON → the shape, no more
              `CallbackReceiver._accept`    bytes → text
-             `batches.expand_job`          text → JSON inside the job's call
+             `batches.expand_job`          the body as it is inside the job's call, or text → a JSON string there
     expand   `queues.JsonSerializer`       the job's call → its callbacks, undecoded
-             `Expander._readable_jobs`     each callback → its text
+             `batches.decode_callback`     each callback → its text
              `wire.read`                   text → bytes; JSON → typed records, and the span of each
-             `events.encode`               each event, with its record's span → JSON
+             `encoded_from_callback`       each event, with its record's span → JSON
     deliver  `queues.JsonSerializer`       the job's call → its events, undecoded
              `events.decode_each`          JSON → events
 """

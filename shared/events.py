@@ -4,16 +4,17 @@ An event is a value: frozen, comparable, the same on every worker. Its `id` is a
 not of when or how often it was received, so a repeated callback gives the same event.
 """
 
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from shared import normalize, phone_numbers, wire
-from shared.schema import Record, ReplyCallback, StatusEnvelope
+from shared import compact_events, phone_numbers
+from shared.compact_events import CompactReply, CompactReport
 
 # The specification's statuses. The gateway may add others, which are events too.
 STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
@@ -92,12 +93,13 @@ class ReplyEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, t
 
 Event: TypeAlias = ReportEvent | ReplyEvent
 
+_Stored: TypeAlias = ReportEvent | ReplyEvent | CompactReport | CompactReply
 # An event's array begins with its tag.
-_LENGTHS: Final = {"report": len(ReportEvent.__struct_fields__) + 1, "reply": len(ReplyEvent.__struct_fields__) + 1}
+_STRUCTS: Final[dict[Any, type[_Stored]]] = {
+    struct.__struct_config__.tag: struct for struct in (ReportEvent, ReplyEvent, CompactReport, CompactReply)
+}
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(list[Event])
-_decode_raw = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decoder = msgspec.json.Decoder(list[_Stored])
 
 
 def encode(event: Event) -> bytes:
@@ -105,19 +107,27 @@ def encode(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def decode(events: bytes | str) -> list[Event]:
-    """Return the events of a JSON array, each as `encode` writes it."""
-    return _decoder.decode(events)
+def decode(events: bytes | str | msgspec.Raw) -> list[Event]:
+    """Return the events of a JSON array, each as `encode` or `encoded_from_callback` writes it."""
+    return _complete(_decoder.decode(events))
 
 
 def decode_each(encoded: Iterable[bytes | msgspec.Raw]) -> list[Event]:
-    """Return the events, each as `encode` writes it."""
-    return _decoder.decode(b"[%b]" % b",".join(encoded))
+    """Return the events, each as `encode` or `encoded_from_callback` writes it."""
+    return _complete(_decoder.decode(b"[%b]" % b",".join(encoded)))
 
 
 def from_arrays(events: Sequence[Any]) -> list[Event]:
     """Return the events of arrays that a JSON decoder has already read."""
-    return msgspec.convert(events, list[Event])
+    return _complete(msgspec.convert(events, list[_Stored]))
+
+
+def kind_of(array: Sequence[Any]) -> Literal["report", "reply"]:
+    """Return the kind of an event that a JSON decoder has already read as an array. Raise ValueError for no event."""
+    struct = _STRUCTS.get(array[0])
+    if struct is None:
+        raise ValueError("this is not the array of an event")
+    return struct.kind
 
 
 def with_trace(encoded: bytes, trace: str) -> bytes:
@@ -131,7 +141,7 @@ def with_trace(encoded: bytes, trace: str) -> bytes:
 def read_trace(encoded: bytes | msgspec.Raw) -> str:
     """Return what `with_trace` added to an event; "" if nothing."""
     array = msgspec.json.decode(encoded)
-    fields = _LENGTHS[array[0]]
+    fields = 1 + len(_STRUCTS[array[0]].__struct_fields__)
     return str(array[fields]) if len(array) > fields else ""
 
 
@@ -171,27 +181,13 @@ def carrier_id(source: str, req_uuid: str) -> str:
     return _digest(["carrier", source, req_uuid])
 
 
-def from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
-    """Yield the events of a callback that was read, in the order of its records."""
-    for event in _from_callback(callback, source=source, received_at=received_at):
-        yield msgspec.structs.replace(event, raw=_decode_raw(cast("msgspec.Raw", event.raw)))
-
-
-def encoded_from_callback(
-    callback: wire.Callback, *, source: str, received_at: datetime
-) -> Iterator[tuple[Event, bytes]]:
-    """Yield the same events, each with what `encode` writes of it; `raw` is not decoded for that, and not to be read.
-
-    The record is stored as `wire.read` has it, so it is neither decoded nor encoded on its way to the handlers' queues:
-    a quarter of the time that making an event of it takes.
-    """
-    for event in _from_callback(callback, source=source, received_at=received_at):
-        yield event, encode(event)
-
-
 def utc_time(unix_ms: int) -> datetime:
     """Return a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
     return _EPOCH + timedelta(0, 0, unix_ms * 1000)  # in microseconds; by name it takes half as long again
+
+
+# The events of a callback were received at one time, and under load those of several callbacks.
+_received_at = functools.lru_cache(maxsize=64)(utc_time)
 
 
 def rfc3339(time: datetime) -> str:
@@ -201,86 +197,58 @@ def rfc3339(time: datetime) -> str:
     return f"{text[:_TO_THE_MILLISECOND]}Z" if "." in text else f"{text[:-1]}.000Z"
 
 
-def _from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
-    """Yield the events of a callback, with `raw` as msgspec.Raw, which is encoded as it is."""
-    if callback.kind == "reply":
-        for reply, raw in callback.records:
-            if isinstance(reply, ReplyCallback):
-                yield _reply(reply, raw, source=source, received_at=received_at)
-        return
-    envelope = cast(StatusEnvelope, callback.envelope)
-    api_job_id, client_job_id = normalize.text(envelope.api_job_id), normalize.text(envelope.client_job_id)
-    for record, raw in callback.records:
-        if isinstance(record, Record):
-            yield _report(
-                record,
-                _with_extra(raw, callback.extra) if callback.extra else raw,
-                source=source,
-                api_job_id=api_job_id,
-                client_job_id=client_job_id,
-                received_at=received_at,
-            )
+def _complete(stored: list[_Stored]) -> list[Event]:
+    """Return the events, with what only the record of a compact one has."""
+    return [
+        _complete_report(one)
+        if isinstance(one, CompactReport)
+        else _complete_reply(one)
+        if isinstance(one, CompactReply)
+        else one
+        for one in stored
+    ]
 
 
-def _with_extra(raw: msgspec.Raw, extra: dict[str, Any]) -> msgspec.Raw:
-    return msgspec.Raw(_encoder.encode({**extra, **_decode_members(raw)}))
-
-
-def _report(
-    record: Record,
-    raw: msgspec.Raw,
-    *,
-    source: str,
-    api_job_id: str | None,
-    client_job_id: str | None,
-    received_at: datetime,
-) -> ReportEvent:
-    occurred_ms = normalize.unix_ms(record)
-    message_id, channel, status = str(record.message_id), record.type, record.status
-    # The usual spelling, without the cost of a call.
-    if channel not in CHANNELS:
-        channel = normalize.known(channel, CHANNELS)
-    if status not in STATUSES:
-        status = normalize.known(status, STATUSES) or status
-    recipient = normalize.text(record.to)
-    error_code = normalize.integer(record.error_code)
+def _complete_report(stored: CompactReport) -> ReportEvent:
+    values = compact_events.report_values(stored.raw)
+    message_id, client_message_id, channel, status, sender, recipient, error_code = values
     return ReportEvent(
-        id=report_id(source, message_id, channel, status, recipient, occurred_ms, error_code),
-        source=source,
-        api_job_id=api_job_id,
-        client_job_id=client_job_id,
+        id=stored.id,
+        source=stored.source,
+        api_job_id=stored.api_job_id,
+        client_job_id=stored.client_job_id,
         message_id=message_id,
-        client_message_id=normalize.text(record.client_message_id),
+        client_message_id=client_message_id,
         channel=channel,
         status=status,
         is_final=status in FINAL_STATUSES,
-        occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
-        sender=normalize.sender(record),
+        occurred_at=stored.occurred_at,
+        sender=sender,
         recipient=recipient,
         error_code=error_code,
-        received_at=received_at,
-        raw=cast("dict[str, Any]", raw),
+        received_at=_received_at(stored.received_ms),
+        raw=stored.raw,
     )
 
 
-def _reply(reply: ReplyCallback, raw: msgspec.Raw, *, source: str, received_at: datetime) -> ReplyEvent:
-    occurred_ms = normalize.unix_ms(reply)
-    reply_message_id, req_uuid = normalize.text(reply.reply_message_id), normalize.text(reply.req_uuid)
+def _complete_reply(stored: CompactReply) -> ReplyEvent:
+    values = compact_events.reply_values(stored.raw)
+    api_job_id, client_job_id, reply_message_id, orig_message_id, req_uuid, channel, sender, recipient, text = values
     return ReplyEvent(
-        id=request_id(source, req_uuid or "") if reply_message_id is None else reply_id(source, reply_message_id),
-        source=source,
-        api_job_id=normalize.text(reply.api_job_id),
-        client_job_id=normalize.text(reply.client_job_id),
+        id=stored.id,
+        source=stored.source,
+        api_job_id=api_job_id,
+        client_job_id=client_job_id,
         reply_message_id=reply_message_id,
-        orig_message_id=normalize.text(reply.orig_message_id),
+        orig_message_id=orig_message_id,
         req_uuid=req_uuid,
-        channel=normalize.known(reply.channel, CHANNELS),
-        occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
-        sender=normalize.sender(reply),
-        recipient=normalize.text(reply.to),
-        text=None if reply.message is None else normalize.text(reply.message.text),
-        received_at=received_at,
-        raw=cast("dict[str, Any]", raw),
+        channel=channel,
+        occurred_at=stored.occurred_at,
+        sender=sender,
+        recipient=recipient,
+        text=text,
+        received_at=_received_at(stored.received_ms),
+        raw=stored.raw,
     )
 
 

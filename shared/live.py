@@ -5,8 +5,8 @@ publish in the step that enqueues the events (`workers/expand/live.lua`), and on
 nothing unwatched, and no round trip watched. A listener that stops reading delays nobody: its buffer in Redis grows by
 at most MAX_BYTES_PER_SECOND, and Redis disconnects it at `client-output-buffer-limit pubsub`.
 
-    cb:live:<database>    a message: [version, how many events it does not show, [event, …]], each as `events.encode`
-                          gives it
+    cb:live:<database>    a message: [version, how many events it does not show, [event, …]], each as `events.decode`
+                          reads it
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import redis
 import redis.asyncio
 from msgspec import Struct
 
-from shared import connections, keys
+from shared import connections, events, keys
 from shared.events import Event
 from shared.primary import check_role_async
 
@@ -33,7 +33,7 @@ _QUIET_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
 _ROLE_SECONDS: Final = 5.0
 
-_decoder = msgspec.json.Decoder(tuple[int, int, list[Event]])
+_decoder = msgspec.json.Decoder(tuple[int, int, msgspec.Raw])
 
 
 class Omitted(Struct, frozen=True):
@@ -110,11 +110,11 @@ def listen_sync(url: str, *, idle_seconds: float = 1.0) -> Generator[FeedItem, N
 def parse_message(message: bytes) -> Iterator[Event | Omitted]:
     """Yield the events of a message, and how many it omits. A message of another release is omitted as a whole."""
     try:
-        version, omitted, events = _decoder.decode(message)
+        version, omitted, encoded = _decoder.decode(message)
+        found = events.decode(encoded) if version == _VERSION else []
     except (msgspec.MsgspecError, RecursionError):
-        version, omitted, events = 0, 1, []
-    if version == _VERSION:
-        yield from events
+        omitted, found = 1, []
+    yield from found
     if omitted:
         yield Omitted(omitted)
 

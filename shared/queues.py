@@ -24,7 +24,7 @@ DELIVER_JOB: Final = "workers.jobs.deliver"
 
 # The version of both jobs' arguments; a reader of version n reads all up to n.
 #   expand   version, callbacks (each as batches.decode_callback reads it)
-#   deliver  version, name of the handler, number of the attempt, events (each as events.encode returns it)
+#   deliver  version, name of the handler, number of the attempt, events (each as events.decode reads it)
 # Events that several handlers want are not in the arguments of each job, but once in `keys.PORTIONS`; the job names the
 # portions in its field `portions`, and their events follow those in its arguments.
 # The last field of a callback or event that is traced is followed by its traceparent (see `shared.tracing`).

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import httpx
-import msgspec
 
-from shared import keys, queues
+from shared import batches, keys, queues
 from shared.batches import Accepted
 from tests import forkserver
 from tests.environment import stripped_environment
@@ -159,7 +158,7 @@ def jobs(server: RedisServer) -> list[list[Accepted]]:
             assert data is not None
             version, callbacks = queues.parse_arguments(data)
             assert version == queues.PAYLOAD_VERSION
-            found.append([msgspec.json.decode(callback, type=Accepted) for callback in callbacks])
+            found.append([batches.decode_callback(callback) for callback in callbacks])
         return found
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from callbacks.cli import body_check
 from callbacks.cli.body_check import BodyAnswer
-from shared import events, wire
+from shared import callback_events, events, wire
 from shared.batches import Accepted, Quarantined
 from shared.errors import NotJson, UnexpectedShape
 from tests.chaos.mutations import Posted, mutated, posted
@@ -111,7 +111,9 @@ def test_a_small_body_is_read_at_once_as_it_is_read_in_parts() -> None:
             continue
         outcomes["read"] += 1
         callback = wire.read(body, shape.kind)
-        made = list(events.from_callback(callback, source="fuzz", received_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        made = list(
+            callback_events.from_callback(callback, source="fuzz", received_at=datetime(2026, 1, 1, tzinfo=UTC))
+        )
         assert len(made) + len(callback.faults) == shape.records, f"body {number} of CHAOS_SEED={SEED}: {body!r}"
         if callback.kind == "status":
             in_parts = whole(wire._read_in_parts(body, "status"))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from shared import events, wire
+from shared import callback_events, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import CallbacksError
 from tests.chaos.faulty_handler import NAME, Behavior, FaultyHandlerRun, faulty, known, prompt, said, set_behavior
@@ -64,7 +64,7 @@ class Model:
         read = wire.read(callback.body.encode(), callback.kind)
         self.received += callback.records
         self.quarantined += len(read.faults)
-        for event in events.from_callback(read, source=callback.source, received_at=datetime.now(UTC)):
+        for event in callback_events.from_callback(read, source=callback.source, received_at=datetime.now(UTC)):
             self.events.setdefault(event.id, "under way")
 
     def end_of(self, event_id: str) -> str:
@@ -266,7 +266,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
 
 def _id_of(callback: Accepted) -> str:
     read = wire.read(callback.body.encode(), callback.kind)
-    (event,) = events.from_callback(read, source=callback.source, received_at=datetime.now(UTC))
+    (event,) = callback_events.from_callback(read, source=callback.source, received_at=datetime.now(UTC))
     return event.id
 
 

@@ -13,10 +13,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import redis
 
-from shared import audit, connections, keys, queue_jobs, queues
+from shared import audit, connections, events, keys, queue_jobs, queues
 from shared.batches import Accepted, Quarantined
 from shared.metrics import Metrics
 from tests import commit_pipeline, marks
@@ -185,11 +184,11 @@ class Harness:
         """Return the events in each job that waits in the handler's queue."""
         ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
         jobs_found = queue_jobs.read_stored(self.connection, ids)
-        return [[msgspec.json.decode(event) for event in job.arguments()[3]] for job in jobs_found]
+        return [list(events.decode_each(job.arguments()[3])) for job in jobs_found]
 
     def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
         """Return the ids of the events that wait in the handler's queue."""
-        return [event[1] for events in self.waiting_events(function) for event in events]
+        return [event.id for job in self.waiting_events(function) for event in job]
 
     def marks(self) -> set[bytes]:
         """Return the marks of events and requests seen."""

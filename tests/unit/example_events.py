@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from shared import events, wire
+from shared import callback_events, wire
 from shared.events import Event, ReplyEvent, ReportEvent
 
 RECEIVED = datetime(2015, 9, 25, 7, 12, 55, 987654, tzinfo=UTC)
@@ -37,7 +37,7 @@ REPLY: dict[str, Any] = {
 
 def read(body: dict[str, Any] | bytes) -> list[Event]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return list(events.from_callback(wire.read(raw, None), source="main", received_at=RECEIVED))
+    return list(callback_events.from_callback(wire.read(raw, None), source="main", received_at=RECEIVED))
 
 
 def report(**keys: Any) -> ReportEvent:

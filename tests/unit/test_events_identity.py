@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import events, wire
+from shared import callback_events, events, wire
 from tests.unit.example_events import RECEIVED, REPORT, read, reply, report
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -71,7 +71,7 @@ def test_neither_the_order_of_keys_nor_white_space_makes_another_event(
 def test_another_source_makes_another_event_and_neither_job_nor_time_of_receipt_does() -> None:
     def read_again(source: str) -> str:
         callback = wire.read(json.dumps({"data": [REPORT]}).encode(), None)
-        (event,) = events.from_callback(callback, source=source, received_at=RECEIVED + timedelta(days=1))
+        (event,) = callback_events.from_callback(callback, source=source, received_at=RECEIVED + timedelta(days=1))
         return event.id
 
     assert read_again(report().source) == report().id

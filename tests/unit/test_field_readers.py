@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import events, field_readers, wire
+from shared import callback_events, events, field_readers, wire
 from shared.errors import UnexpectedShape
 from shared.events import ReplyEvent, ReportEvent
 from shared.normalize import unix_ms
@@ -25,7 +25,7 @@ def read_events(body: str, kind: wire.Kind) -> tuple[list[events.Event], dict[st
     assert wire.check(body.encode(), kind).faults == ()
     callback = wire.read(body.encode(), kind)
     assert callback.faults == ()
-    found = list(events.from_callback(callback, source="main", received_at=RECEIVED_AT))
+    found = list(callback_events.from_callback(callback, source="main", received_at=RECEIVED_AT))
     return found, dict(callback.unreadable_fields)
 
 

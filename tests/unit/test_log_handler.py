@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callbacks import Event
-from shared import events, json_reader, wire
+from shared import callback_events, events, json_reader, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
 from workers.handlers.log import LineWriter
@@ -34,7 +34,7 @@ REPLY: dict[str, Any] = {
 
 def read(body: dict[str, Any]) -> list[Event]:
     return list(
-        events.from_callback(
+        callback_events.from_callback(
             wire.read(json.dumps(body).encode(), None), source="main", received_at=datetime(2015, 9, 25, tzinfo=UTC)
         )
     )
@@ -117,7 +117,7 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     code = """if True:
         import sys, pathlib
-        from shared import events
+        from shared import callback_events, events
         from workers.handlers.log import LineWriter
         for _ in range(50):
             LineWriter(pathlib.Path(sys.argv[1]), masked=True).write(events.decode(sys.argv[2]) * 5)
@@ -167,7 +167,7 @@ def test_a_wrong_variable_stops_the_start(environ: dict[str, str], shown: str) -
 def test_emoji_reach_an_output_that_is_not_utf_8() -> None:
     code = """if True:
         import os
-        from shared import events
+        from shared import callback_events, events
         from workers.handlers.log import LineWriter
         LineWriter(None, masked=True).write(events.decode(os.environ["EVENTS"]))
     """
@@ -257,7 +257,7 @@ def test_nesting_as_deep_as_is_read_is_masked() -> None:
 @pytest.mark.parametrize("kept", ['{"to":"%s","x":1e400}', "[" * 101 + '{"to":"%s"}' + "]" * 101])
 def test_what_nobody_can_hold_is_masked_in_its_text(kept: str) -> None:
     body = '{"data":[{"message_id":"1","status":"SEEN","x":%s}]}' % (kept % NUMBER)
-    (event,) = events.from_callback(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
+    (event,) = callback_events.from_callback(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
     assert NUMBER in event.raw["x"]
     assert NUMBER not in mask_event(event).to_json()
 

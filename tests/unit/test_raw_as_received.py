@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from shared import events, wire
+from shared import callback_events, events, wire
 from shared.batches import Accepted
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import FanOutEvent
@@ -72,7 +72,7 @@ def test_another_record_is_stored_as_all_readers_can_decode_it(record: str, sibl
     assert b"\\" not in encoded
     assert b"\n" not in encoded
     callback = wire.read(body.encode(), "status")
-    made = next(events.from_callback(callback, source="main", received_at=NOW))
+    made = next(callback_events.from_callback(callback, source="main", received_at=NOW))
     assert events.decode(b"[%b]" % encoded) == [made]
     assert raw_of(encoded).keys() == made.raw.keys()
 

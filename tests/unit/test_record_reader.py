@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import events
 from shared.batches import Accepted
 from shared.metrics import MAX_UNKNOWN_STATUSES, Metrics
 from workers.expand.fan_out import RecordResult
@@ -26,7 +27,8 @@ def records_of(items: list[RecordResult]) -> list[tuple[str, bool]]:
     found: list[tuple[str, bool]] = []
     for item in items:
         if isinstance(item, FanOutEvent):
-            found.append((msgspec.json.decode(item.event)[5], True))
+            (event,) = events.decode(b"[%b]" % item.event)
+            found.append((event.raw["message_id"], True))
         else:
             records = json.loads(cast(bytes, item.fields["body"]))["data"]
             found += [(record["message_id"], False) for record in records[len(records) - item.records :]]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from callbacks import ReplyEvent, ReportEvent, samples
-from shared import events, wire
+from shared import callback_events, events, wire
 
 
 def test_there_is_a_sample_of_every_status_and_of_one_that_nobody_knows() -> None:
@@ -31,7 +31,9 @@ def test_no_sample_has_the_id_of_another() -> None:
 def test_a_sample_is_what_the_reading_of_its_raw_record_gives() -> None:
     for event in samples.named().values():
         body = events._encoder.encode({"data": [event.raw]} if isinstance(event, ReportEvent) else event.raw)
-        (again,) = events.from_callback(wire.read(body, None), source=event.source, received_at=event.received_at)
+        (again,) = callback_events.from_callback(
+            wire.read(body, None), source=event.source, received_at=event.received_at
+        )
         assert again.id == event.id
         assert (again.sender, again.recipient, again.occurred_at) == (event.sender, event.recipient, event.occurred_at)
 

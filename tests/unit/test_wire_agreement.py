@@ -5,7 +5,6 @@ The web process answers 200 by what `check` says, and never sees the callback ag
 
 import itertools
 import json
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -13,12 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared import events, wire
+from shared import callback_events, events, wire
 from shared.errors import NotJson, UnexpectedShape
 from shared.schema import Record, ReplyCallback, StatusEnvelope
 from shared.wire import Kind
 
-NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
+NOW_MS: Final = 1_767_225_600_000
+NOW: Final = events.utc_time(NOW_MS)
 # As they are in the body, byte by byte.
 ODD: Final = [
     b"null", b"true", b'""', b'" "', b"0", b"-0", b"1.5", b"1e400", b"-1e999999999", b"{}", b"[]", b'{"a":1e400}',
@@ -48,13 +48,15 @@ def assert_agreed(body: bytes, kind: Kind | None) -> None:
         return
     # The worker reads it as the kind that `check` found, which is stored with it.
     callback = wire.read(body, shape.kind)
-    made = list(events.from_callback(callback, source="fortytwo", received_at=NOW))
+    made = list(callback_events.from_callback(callback, source="fortytwo", received_at=NOW))
     assert (callback.kind, callback.faults) == (shape.kind, shape.faults)
     assert len(made) == len(callback.records) == shape.records - len(shape.faults) > 0
     assert events.decode(b"[%b]" % b",".join(map(events.encode, made))) == made
     # What an expand worker stores, without decoding a record, is read as the same events.
-    encoded = [each for _, each in events.encoded_from_callback(callback, source="fortytwo", received_at=NOW)]
-    assert events.decode(b"[%b]" % b",".join(encoded)) == made
+    stored = callback_events.encoded_from_callback(callback, source="fortytwo", received_ms=NOW_MS)
+    encoded = [each for _, each in stored]
+    read = events.decode(b"[%b]" % b",".join(encoded))
+    assert (read, str(read)) == (made, str(made))  # as text too, because 1 == 1.0 == True
     assert not any(b"\n" in each for each in encoded)
     for event in made:
         assert len(event.to_json().splitlines()) == 1
@@ -144,7 +146,7 @@ def test_a_documented_bundle_becomes_events_however_its_letters_are_escaped(lett
         assert wire.check(body, kind) == wire.Shape("status", records)
     callback = wire.read(body, "status")
     assert len(callback.records) == records
-    for event in itertools.islice(events.from_callback(callback, source="fortytwo", received_at=NOW), 3):
+    for event in itertools.islice(callback_events.from_callback(callback, source="fortytwo", received_at=NOW), 3):
         assert event.client_job_id == json.loads(b'"%s"' % letter) * 255
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shared import body_shapes, events, wire
+from shared import body_shapes, callback_events, events, wire
 from shared.cooperative import run_to_end
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from shared.events import Event, ReplyEvent, ReportEvent
@@ -51,7 +51,7 @@ def _parse_line(value: Any, text: bytes, where: str) -> list[Event]:
         return [
             event
             for callback in _parse_callbacks(text)
-            for event in events.from_callback(callback, source=SOURCE, received_at=received_at)
+            for event in callback_events.from_callback(callback, source=SOURCE, received_at=received_at)
         ]
     except (NotJson, UnexpectedShape, msgspec.ValidationError) as exc:
         raise NoEvents(f"{where}{str(exc).removesuffix(_ROOT_PATH)}") from exc

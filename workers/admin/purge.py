@@ -14,7 +14,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys, progress, queue_jobs, queues
+from shared import events, keys, progress, queue_jobs, queues
 from shared.counted import counted
 from shared.errors import CallbacksError
 from workers.expand import subscriptions
@@ -142,9 +142,9 @@ class Purger:
         except queues.EventsMissing:
             return self._count_missing(job_id, counts)
         finished = completion_journal.parse_finished(job.finished)
-        for position, (kind, *_) in job.events:
+        for position, event in job.events:
             outcome: keys.DeliveryOutcome = "delivered" if position in finished else "dropped"
-            counts[keys.handler_counter(self._handler, kind, outcome)] += 1
+            counts[keys.handler_counter(self._handler, events.kind_of(event), outcome)] += 1
         return job.progress
 
     def _count_missing(self, job_id: str, counts: Counter[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import events, json_reader, recent_rate, wire
+from shared import callback_events, events, json_reader, recent_rate, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
@@ -108,8 +108,9 @@ class RecordReader:
         except (NotJson, UnexpectedShape) as exc:
             # The web process checks no more than it must. What it accepted and cannot be read is quarantined whole.
             return [quarantine.new_failure(accepted, str(exc), body, records=accepted.records)]
-        received_at = events.utc_time(accepted.received_ms)
-        found = events.encoded_from_callback(callback, source=accepted.source, received_at=received_at)
+        found = callback_events.encoded_from_callback(
+            callback, source=accepted.source, received_ms=accepted.received_ms
+        )
         offers: list[RecordResult] = [self._offer(event, encoded) for event, encoded in found]
         for field, number in callback.unreadable_fields.items():
             self._metrics.add((recent_rate.UNREADABLE, field), number)

@@ -1,7 +1,7 @@
 """New dead letters of a handler: from an event that was given up on, or from data that cannot be read as one."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -13,7 +13,6 @@ from workers.runtime.outcome import Failed, Outcome, Rejected, RetryRequested
 from workers.runtime.settlement import Argument, NewFailure
 
 _ID_BYTES: Final = 12
-_KINDS: Final[Mapping[str, CountedKind]] = {"report": "report", "reply": "reply"}
 
 
 def from_event(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> NewFailure:
@@ -31,7 +30,9 @@ def from_unreadable(handler: str, event: msgspec.Raw, outcome: Outcome, *, attem
     kind: CountedKind = "unknown"
     event_id = hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
     if isinstance(decoded, list) and len(decoded) > 1 and isinstance(decoded[1], str) and decoded[1]:
-        kind, event_id = _KINDS.get(str(decoded[0]), "unknown"), decoded[1]
+        event_id = decoded[1]
+        with contextlib.suppress(ValueError, TypeError):
+            kind = events.kind_of(decoded)
     return _new_dead_letter(handler, event_id, encoded, outcome, attempts=attempts, kind=kind)
 
 
@@ -59,7 +60,7 @@ def _new_dead_letter(
         "attempts": attempts,
         "died_ms": now_ms,
     }
-    if kind == "unknown":  # otherwise the first word of the event is its kind
+    if not encoded.startswith(b'["%b"' % kind.encode()):  # otherwise the first word of the event is its kind
         fields |= {"kind": kind, "records": records}
     key = keys.dead_letter(handler, event_id)
     return NewFailure(key, event_id, now_ms, keys.FAILURE_EXPIRY_SECONDS, fields, kind, records)

@@ -1,19 +1,11 @@
 """New failures of the quarantine: from a callback, a part of one, one event, or a whole job."""
 
-from typing import Final
-
 import msgspec
 
 from shared import batches, events, keys
 from shared.batches import Accepted
 from workers.runtime import outcome
 from workers.runtime.settlement import FanOutEvent, NewFailure
-
-# Positions in an event's array, which begins with its tag.
-_RAW: Final = {"report": 1 + events.ReportEvent.__struct_fields__.index("raw"),
-               "reply": 1 + events.ReplyEvent.__struct_fields__.index("raw")}  # fmt: skip
-_JOB_KEYS: Final = ("api_job_id", "client_job_id")
-_JOB: Final = {name: 1 + events.ReportEvent.__struct_fields__.index(name) for name in _JOB_KEYS}
 
 
 def new_failure(accepted: Accepted, error: str, body: bytes, *, records: int, traceback: str = "") -> NewFailure:
@@ -59,13 +51,13 @@ def from_failed_event(origin: Accepted, offer: FanOutEvent, error: BaseException
 
 def _as_callback(offer: FanOutEvent) -> bytes:
     try:
-        array = msgspec.json.decode(offer.event)
-        raw = array[_RAW[array[0]]]
-        if array[0] == "report":
-            raw = {name: array[position] for name, position in _JOB.items() if array[position] is not None} | {
-                "data": [raw]
-            }
-        return msgspec.json.encode(raw)
+        (event,) = events.decode(b"[%b]" % offer.event)
+        if event.kind == "reply":
+            return msgspec.json.encode(event.raw)
+        job = {"api_job_id": event.api_job_id, "client_job_id": event.client_job_id}
+        return msgspec.json.encode(
+            {name: text for name, text in job.items() if text is not None} | {"data": [event.raw]}
+        )
     except Exception:  # noqa: BLE001 # it is stored in any case, perhaps in a form that cannot be replayed
         return offer.event
 

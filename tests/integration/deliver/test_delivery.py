@@ -54,7 +54,7 @@ def test_a_failing_event_waits_alone_for_its_next_attempt(harness: Harness) -> N
     (seconds,) = due_now(harness, single)
     assert 0 < seconds <= 1.1
     ((again,),) = harness.waiting_events(single)
-    assert again[5] == "2"
+    assert again.message_id == "2"
     script.act = fail_for()
     harness.deliver(single)
     assert script.called == ["1", "2", "3", "2"]

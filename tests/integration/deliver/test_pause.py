@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
-from shared import keys, queue_jobs, queues
+from shared import events, keys, queue_jobs, queues
 from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, reply, statuses
 from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
@@ -123,7 +123,8 @@ def test_coalesced_jobs_wait_in_the_queue_again_in_their_order(
 
     assert harness.waiting_jobs("deliver-single") == jobs
     left = [
-        [event[5] for _, event in queue_jobs.read_delivery_job(harness.connection, job_id).events] for job_id in jobs
+        [event.raw["message_id"] for event in events.from_arrays([array for _, array in job.events])]
+        for job in (queue_jobs.read_delivery_job(harness.connection, job_id) for job_id in jobs)
     ]
     assert left == [[], ["3"], ["4", "5"], ["6", "7"]], "what is settled stays settled, of the run's own job as well"
     assert harness.totals(single) == HandlerTotals(delivered=3, waiting=5)

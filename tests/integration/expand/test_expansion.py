@@ -75,8 +75,8 @@ def test_the_gateways_own_bodies_are_expanded_in_the_order_of_their_records(redi
         harness.expand()
 
         ((first, second, third),) = harness.waiting_events(everything)
-        assert [event[8] for event in (first, second, third)] == ["ACCEPTD", "DELIVRD", "UNDELIV"]
-        assert first[5] == "14466445287300014003"
+        assert [event.status for event in (first, second, third)] == ["ACCEPTD", "DELIVRD", "UNDELIV"]
+        assert first.message_id == "14466445287300014003"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_five_thousand_events_go_to_the_handlers_in_jobs_of_a_hundred(redis_serv
         harness.expand()
 
         jobs = harness.waiting_events(everything)
-        assert sorted(int(event[5]) for events in jobs for event in events) == list(range(5000))
+        assert sorted(int(event.message_id) for events in jobs for event in events) == list(range(5000))
         assert max(len(events) for events in jobs) == expansion.EVENTS_PER_DELIVERY
         assert harness.counters()["report.filtered:failures"] == 5000
         assert harness.audit().balances
@@ -298,7 +298,9 @@ def test_one_run_coalesces_what_waits_behind_it(redis_server: RedisServer) -> No
         harness.expand()
 
         (events,) = harness.waiting_events(everything)
-        assert [event[5] for event in events] == [str(n) for n in range(30)], "thirty commits, one job, in order"
+        assert [event.message_id for event in events] == [str(n) for n in range(30)], (
+            "thirty commits, one job, in order"
+        )
         assert harness.leftover_keys() == {keys.rq_queue("deliver-everything"), *jobs_of(harness)}
 
 

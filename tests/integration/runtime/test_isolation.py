@@ -55,11 +55,12 @@ OF_THE_LADDER: Final = {
 }
 IN_EXPAND: Final = [
     "shared.json_reader:decode_text",
+    "shared.callback_events:_from_callback",
+    "shared.callback_events:_report",
+    "shared.callback_events:encoded_from_callback",
+    "shared.compact_events:_values_of_record",
+    "shared.compact_events:compact_report",
     "shared.events:_digest",
-    "shared.events:_from_callback",
-    "shared.events:_report",
-    "shared.events:encode",
-    "shared.events:encoded_from_callback",
     "shared.events:report_id",
     "shared.normalize:sender",
     "shared.normalize:unix_ms",
@@ -75,7 +76,7 @@ IN_EXPAND: Final = [
     "workers.expand.fan_out:_texts",
 ]
 # A small body is read at once, a large one part by part.
-OF_SMALL: Final = ["shared.wire:_read_at_once", "shared.wire:_read_documented"]
+OF_SMALL: Final = ["shared.wire:_read_documented", "shared.wire:_read_at_once"]
 OF_LARGE: Final = [
     "shared.json_reader:begins_numbered",
     "shared.json_reader:count_brackets",
@@ -94,6 +95,9 @@ OF_LARGE: Final = [
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
+    "shared.compact_events:report_values",
+    "shared.events:_complete",
+    "shared.events:_complete_report",
     "shared.events:decode_each",
     "workers.deliver.call.caller:Caller.call",
     "workers.deliver.failure_ladder:FailureLadder._call",
@@ -243,7 +247,11 @@ def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(harness: Harne
     harness.expand()
 
     waiting = [event for events in harness.waiting_events(single) for event in events]
-    assert [(event[5], event[4]) for event in waiting] == [("1", "autumn"), ("2", "autumn"), (MARK, "autumn")]
+    assert [(event.message_id, event.client_job_id) for event in waiting] == [
+        ("1", "autumn"),
+        ("2", "autumn"),
+        (MARK, "autumn"),
+    ]
 
 
 @pytest.mark.parametrize("name", HANDLERS)

@@ -12,7 +12,8 @@ from callbacks.cli import folder_lock, running_dev
 from callbacks.cli.running_dev import RunningDev
 from callbacks.cli.simulate import simulate
 from shared import wire
-from shared.events import Event, from_callback
+from shared.callback_events import from_callback
+from shared.events import Event
 from tests.integration.simulator.receiver import Receiver, always, receiving
 from tests.redis_server import free_port
 

@@ -135,9 +135,10 @@ def test_events_that_the_handler_was_offered_when_they_arrived_are_left_out(
     harness.accept(waited)  # received years ago, by its time
     harness.expand()
     (events,) = harness.waiting_events(fresh)
-    usual = [events_id for _, events_id, *_ in events]
+    usual = [event.id for event in events]
     for event in events:
-        database.write(report(message_id=event[5], id=event[1], received_at=datetime.now(UTC) - timedelta(days=1)))
+        received_at = datetime.now(UTC) - timedelta(days=1)
+        database.write(report(message_id=event.message_id, id=event.id, received_at=received_at))
     harness.deliver(fresh)
     assert called == usual
 

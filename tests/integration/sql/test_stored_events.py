@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from callbacks import Event, samples
-from shared import events, wire
+from shared import callback_events, wire
 from tests.integration.sql.databases import BEGAN, Database, reply, report
 from workers.handlers.sql import stored_events
 
@@ -30,7 +30,7 @@ def by_id(given: list[Event]) -> dict[str, dict[str, Any]]:
 
 def of_callback(body: dict[str, Any]) -> list[Event]:
     callback = wire.read(json.dumps(body).encode(), None)
-    return list(events.from_callback(callback, source="main", received_at=BEGAN))
+    return list(callback_events.from_callback(callback, source="main", received_at=BEGAN))
 
 
 def test_every_kind_of_event_comes_back_field_by_field(database: Database) -> None:

@@ -1,0 +1,137 @@
+"""The events of a callback: its records, read by `shared.wire`, become events (`shared.events`) in their order."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final, cast
+
+import msgspec
+
+from shared import compact_events, normalize, wire
+from shared.compact_events import CompactReply, CompactReport
+from shared.events import (
+    CHANNELS,
+    FINAL_STATUSES,
+    STATUSES,
+    Event,
+    ReplyEvent,
+    ReportEvent,
+    reply_id,
+    report_id,
+    request_id,
+    utc_time,
+)
+from shared.schema import DocumentedRecord, Record, ReplyCallback, StatusEnvelope
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_raw: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
+    """Yield the events of a callback that was read, in the order of its records."""
+    for event, _ in _from_callback(callback, source=source, received_at=received_at):
+        yield msgspec.structs.replace(event, raw=_decode_raw(cast("msgspec.Raw", event.raw)))
+
+
+def encoded_from_callback(callback: wire.Callback, *, source: str, received_ms: int) -> Iterator[tuple[Event, bytes]]:
+    """Yield the same events, each in the smallest form that `decode` reads; their `raw` is undecoded, not to be read.
+
+    The record is stored as `wire.read` has it, so it is neither decoded nor encoded on its way to the handlers' queues:
+    a quarter of the time that making an event of it takes.
+    """
+    for event, record in _from_callback(callback, source=source, received_at=utc_time(received_ms)):
+        compact: CompactReport | CompactReply | None
+        if isinstance(event, ReportEvent):
+            compact = compact_events.compact_report(event, record, received_ms=received_ms)
+        else:
+            compact = compact_events.compact_reply(event, received_ms=received_ms)
+        yield event, _encode(compact or event)
+
+
+def _from_callback(
+    callback: wire.Callback, *, source: str, received_at: datetime
+) -> Iterator[tuple[Event, Record | None]]:
+    """Yield the events of a callback, with `raw` as msgspec.Raw, which is encoded as it is.
+
+    Each with the record that `raw` is, if this has documented keys only.
+    """
+    if callback.kind == "reply":
+        for reply, raw in callback.records:
+            if isinstance(reply, ReplyCallback):
+                yield _reply(reply, raw, source=source, received_at=received_at), None
+        return
+    envelope = cast(StatusEnvelope, callback.envelope)
+    api_job_id, client_job_id = normalize.text(envelope.api_job_id), normalize.text(envelope.client_job_id)
+    for record, raw in callback.records:
+        if isinstance(record, Record):
+            event = _report(
+                record,
+                _with_extra(raw, callback.extra) if callback.extra else raw,
+                source=source,
+                api_job_id=api_job_id,
+                client_job_id=client_job_id,
+                received_at=received_at,
+            )
+            yield event, None if callback.extra or type(record) is not DocumentedRecord else record
+
+
+def _with_extra(raw: msgspec.Raw, extra: dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(_encode({**extra, **_decode_members(raw)}))
+
+
+def _report(
+    record: Record,
+    raw: msgspec.Raw,
+    *,
+    source: str,
+    api_job_id: str | None,
+    client_job_id: str | None,
+    received_at: datetime,
+) -> ReportEvent:
+    occurred_ms = normalize.unix_ms(record)
+    message_id, channel, status = str(record.message_id), record.type, record.status
+    # The usual spelling, without the cost of a call.
+    if channel not in CHANNELS:
+        channel = normalize.known(channel, CHANNELS)
+    if status not in STATUSES:
+        status = normalize.known(status, STATUSES) or status
+    recipient = normalize.text(record.to)
+    error_code = normalize.integer(record.error_code)
+    return ReportEvent(
+        id=report_id(source, message_id, channel, status, recipient, occurred_ms, error_code),
+        source=source,
+        api_job_id=api_job_id,
+        client_job_id=client_job_id,
+        message_id=message_id,
+        client_message_id=normalize.text(record.client_message_id),
+        channel=channel,
+        status=status,
+        is_final=status in FINAL_STATUSES,
+        occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
+        sender=normalize.sender(record),
+        recipient=recipient,
+        error_code=error_code,
+        received_at=received_at,
+        raw=cast("dict[str, Any]", raw),
+    )
+
+
+def _reply(reply: ReplyCallback, raw: msgspec.Raw, *, source: str, received_at: datetime) -> ReplyEvent:
+    occurred_ms = normalize.unix_ms(reply)
+    reply_message_id, req_uuid = normalize.text(reply.reply_message_id), normalize.text(reply.req_uuid)
+    return ReplyEvent(
+        id=request_id(source, req_uuid or "") if reply_message_id is None else reply_id(source, reply_message_id),
+        source=source,
+        api_job_id=normalize.text(reply.api_job_id),
+        client_job_id=normalize.text(reply.client_job_id),
+        reply_message_id=reply_message_id,
+        orig_message_id=normalize.text(reply.orig_message_id),
+        req_uuid=req_uuid,
+        channel=normalize.known(reply.channel, CHANNELS),
+        occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
+        sender=normalize.sender(reply),
+        recipient=normalize.text(reply.to),
+        text=None if reply.message is None else normalize.text(reply.message.text),
+        received_at=received_at,
+        raw=cast("dict[str, Any]", raw),
+    )
