@@ -1,12 +1,11 @@
 """The type of options such as `--since`: a point in time, given as its age."""
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 import click
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from shared.ages import parse_age
 
 
 class Age(click.ParamType[datetime]):
@@ -18,10 +17,7 @@ class Age(click.ParamType[datetime]):
         """Return the time in UTC."""
         if isinstance(value, datetime):
             return value
-        found = re.fullmatch(r"([0-9]{1,9})([smhdw])", str(value).strip().lower())
-        if found is None:
-            self.fail(f"{value!r} is not a duration: use 90s, 30m, 2h, 7d or 4w", param, ctx)
         try:
-            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-        except OverflowError:
-            self.fail(f"{value!r} is too long: it is before the year 1", param, ctx)
+            return parse_age(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)

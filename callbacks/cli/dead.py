@@ -11,10 +11,11 @@ import msgspec
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command, Group
 from callbacks.cli.failure_options import Wanted
-from callbacks.cli.numbers_option import Numbers, numbers_option, shown_number
+from callbacks.cli.numbers_option import numbers_option
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
 from workers.admin import dead_letter_export, error_groups, replay_outcome
+from workers.admin.message_forms import Numbers, shown_number
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore

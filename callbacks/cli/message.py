@@ -10,9 +10,11 @@ import msgspec
 from callbacks.cli import message_deliveries, message_history
 from callbacks.cli.command import Command
 from callbacks.cli.message_deliveries import Deliveries
-from callbacks.cli.numbers_option import Numbers, numbers_option
+from callbacks.cli.numbers_option import numbers_option
 from callbacks.cli.terminal_text import short
 from shared.counted import counted
+from workers.admin import message_forms
+from workers.admin.message_forms import EventDeliveriesForm, Numbers, delivery_form, to_plain
 from workers.handlers.sql.history import Reply, Status, Timeline
 
 
@@ -52,7 +54,7 @@ def message(*, identifier: str, limit: int, numbers: Numbers, as_json: bool) -> 
             for event in _events(timeline)
         }
     )
-    for timeline in (message_history.mask_timeline(one, numbers) for one in timelines):
+    for timeline in (message_forms.mask_timeline(one, numbers) for one in timelines):
         click.echo(_as_json(timeline, deliveries) if as_json else _as_text(timeline, deliveries))
     if deliveries.problem:
         click.echo(f"Deliveries are not shown: {deliveries.problem}", err=True)
@@ -66,11 +68,8 @@ def _print_event(event_id: str, *, as_json: bool) -> bool:
     if not found:
         return False
     if as_json:
-        click.echo(
-            msgspec.json.encode(
-                {"event_id": event_id, "deliveries": [message_deliveries.to_plain(one) for one in found]}
-            )
-        )
+        form = EventDeliveriesForm(event_id=event_id, deliveries=list(map(delivery_form, found)))
+        click.echo(msgspec.json.encode(to_plain(form)))
     else:
         click.echo("\n".join((f"event {event_id}", *(f"  {line}" for line in message_deliveries.as_lines(found)))))
     return True
@@ -81,13 +80,11 @@ def _events(timeline: Timeline) -> list[Status | Reply]:
 
 
 def _as_json(timeline: Timeline, deliveries: Deliveries) -> bytes:
-    plain = msgspec.json.decode(message_history.to_json(timeline), type=dict[str, msgspec.Raw])
-    if deliveries.problem:
-        return msgspec.json.encode(plain)
-    found = deliveries.of(event.event_id for event in _events(timeline))
-    return msgspec.json.encode(
-        plain | {"deliveries": msgspec.Raw(msgspec.json.encode([message_deliveries.to_plain(one) for one in found]))}
-    )
+    plain = to_plain(timeline)
+    if not deliveries.problem:
+        found = deliveries.of(event.event_id for event in _events(timeline))
+        plain["deliveries"] = [to_plain(delivery_form(one)) for one in found]
+    return msgspec.json.encode(plain)
 
 
 def _as_text(timeline: Timeline, deliveries: Deliveries) -> str:

@@ -1,7 +1,7 @@
 """What became of events at each handler, for `callbacks message`: where each is, and every attempt to deliver it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import click
 import redis
@@ -58,17 +58,6 @@ def _read(find: Callable[[redis.Redis], Iterable[HandlerEventStatuses]]) -> Deli
         return Deliveries(problem=exc.message)
 
 
-def to_plain(delivery: EventDelivery) -> dict[str, Any]:
-    """Return a delivery as JSON has it."""
-    return {
-        "handler": delivery.handler,
-        "event_id": delivery.event_id,
-        "status": delivery.status,
-        "explanation": delivery.explanation,
-        "attempts": [_attempt_to_plain(attempt) for attempt in delivery.attempts],
-    }
-
-
 def as_lines(deliveries: Iterable[EventDelivery]) -> Iterator[str]:
     """Yield the lines that a person reads."""
     for one in deliveries:
@@ -90,15 +79,3 @@ def _took(attempt: DeliveryAttempt) -> str:
     if attempt.call_ms is None:
         return ""
     return f" in {format_duration(attempt.call_ms / 1000) if attempt.call_ms else 'less than 1 ms'}"
-
-
-def _attempt_to_plain(attempt: DeliveryAttempt) -> dict[str, Any]:
-    return {
-        "at": rfc3339(attempt.at),
-        "result": attempt.result,
-        "attempt": attempt.attempt,
-        "attempts": attempt.attempts,
-        "call_ms": attempt.call_ms,
-        "error": attempt.error,
-        "next_at": None if attempt.next_at is None else rfc3339(attempt.next_at),
-    }

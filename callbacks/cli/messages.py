@@ -11,9 +11,11 @@ from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import parse_status
 from callbacks.cli.job_text import job_line
-from callbacks.cli.numbers_option import Numbers, numbers_option
+from callbacks.cli.numbers_option import numbers_option
 from callbacks.cli.terminal_text import short
 from shared.csv_text import csv_line
+from workers.admin import message_forms
+from workers.admin.message_forms import Numbers
 from workers.handlers.sql.history import History, Message
 from workers.handlers.sql.jobs import read_jobs
 
@@ -63,7 +65,7 @@ def messages(
             overdue_before=overdue_before,
             limit=limit,
         )
-        rows = (message_history.mask_message(message, numbers) for message in listed)
+        rows = (message_forms.mask_message(message, numbers) for message in listed)
         if as_csv:
             _print_csv(rows)
             return

@@ -13,7 +13,7 @@ import redis
 
 from callbacks.cli import failure_options
 from callbacks.cli.command import Command, Group
-from callbacks.cli.numbers_option import Numbers, numbers_option, shown_number
+from callbacks.cli.numbers_option import numbers_option
 from callbacks.cli.pause_notice import PauseNotice, describe_pause
 from callbacks.cli.redis_connection import open_redis
 from callbacks.cli.terminal_text import short
@@ -24,6 +24,7 @@ from shared.did_you_mean import did_you_mean
 from shared.events import rfc3339
 from workers.admin import action_log, handler_states
 from workers.admin.action_log import Action, ActionLog, ActionProgress
+from workers.admin.message_forms import Numbers, shown_number
 from workers.admin.scheduled_retries import (
     JOBS_PER_STEP,
     RetryCursor,

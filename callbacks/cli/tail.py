@@ -17,11 +17,12 @@ import redis
 from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import format_event
-from callbacks.cli.numbers_option import Numbers, numbers_option
+from callbacks.cli.numbers_option import numbers_option
 from shared import connections, live, settings
 from shared.events import Event
 from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
 from shared.live_filter import LiveFilter
+from workers.admin.message_forms import Numbers
 from workers.handlers.mask import mask_event
 
 Kind: TypeAlias = Literal["report", "reply"]

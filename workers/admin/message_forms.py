@@ -1,0 +1,120 @@
+"""The JSON forms of what is known of messages, the same for commands and for `/api`; numbers are masked by default.
+
+A value of the handler `sql` becomes an object with its fields, times in RFC 3339. Nothing here needs its libraries.
+"""
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from shared.events import rfc3339
+from workers.admin.event_status import EventDelivery, EventStatus
+from workers.deliver.delivery_log import AttemptResult
+from workers.handlers.mask import mask_number, mask_record
+
+if TYPE_CHECKING:
+    from workers.handlers.sql.history import Message, Timeline
+
+Numbers: TypeAlias = Literal["masked", "full"]
+
+
+class AttemptForm(Struct, frozen=True, kw_only=True):
+    """One attempt to deliver an event. `call_ms` is how long the call took, `next_at` when the next attempt was due."""
+
+    at: datetime
+    result: AttemptResult
+    attempt: int
+    attempts: int
+    call_ms: int | None
+    error: str
+    next_at: datetime | None
+
+
+class DeliveryForm(Struct, frozen=True, kw_only=True):
+    """Where an event is at a handler, what that may mean, and every attempt to deliver it."""
+
+    handler: str
+    event_id: str
+    status: EventStatus
+    explanation: str
+    attempts: list[AttemptForm]
+
+
+class EventDeliveriesForm(Struct, frozen=True, kw_only=True):
+    """Where an event is of which nothing else is known."""
+
+    event_id: str
+    deliveries: list[DeliveryForm]
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value that msgspec encodes as JSON in its one form: structs as objects, times in RFC 3339."""
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()}
+    if isinstance(value, Struct):
+        return {name: to_plain(getattr(value, name)) for name in value.__struct_fields__}
+    return value
+
+
+def delivery_form(delivery: EventDelivery) -> DeliveryForm:
+    """Return the JSON form of a delivery."""
+    return DeliveryForm(
+        handler=delivery.handler,
+        event_id=delivery.event_id,
+        status=delivery.status,
+        explanation=delivery.explanation,
+        attempts=[
+            AttemptForm(**{name: getattr(attempt, name) for name in AttemptForm.__struct_fields__})
+            for attempt in delivery.attempts
+        ],
+    )
+
+
+def shown_number(number: str | None, numbers: Numbers) -> str | None:
+    """Return a number masked or in full; None for None."""
+    return number if number is None or numbers == "full" else mask_number(number)
+
+
+def mask_message(message: "Message", numbers: Numbers) -> "Message":
+    """Return a message with its phone numbers masked or in full."""
+    return msgspec.structs.replace(
+        message,
+        recipient=shown_number(message.recipient, numbers),
+        sender=shown_number(message.sender, numbers),
+    )
+
+
+def mask_timeline(timeline: "Timeline", numbers: Numbers) -> "Timeline":
+    """Return a timeline with its phone numbers masked or in full, in the records too."""
+    if numbers == "full":
+        return timeline
+    message = timeline.message
+    known = {number for number in (message.recipient, message.sender) if number is not None}
+    return msgspec.structs.replace(
+        timeline,
+        message=mask_message(message, numbers),
+        statuses=[msgspec.structs.replace(one, raw=_mask_raw(one.raw, known)) for one in timeline.statuses],
+        replies=[
+            msgspec.structs.replace(
+                one,
+                sender=shown_number(one.sender, numbers),
+                recipient=shown_number(one.recipient, numbers),
+                raw=_mask_raw(one.raw, known),
+            )
+            for one in timeline.replies
+        ],
+    )
+
+
+def _mask_raw(raw: msgspec.Raw, numbers: Collection[str]) -> msgspec.Raw:
+    # The standard library's JSON keeps every integer and every lone surrogate that a sender may have written.
+    record = json.loads(bytes(raw))
+    return msgspec.Raw(json.dumps(mask_record(record, numbers), separators=(",", ":")).encode())
