@@ -36,6 +36,8 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         thread: the notices, and one for each target: continue with their next round
     callbacks.ops.access.revoked_sessions
         to_thread: a command to Redis: raised in its request
+    callbacks.ops.pages.live
+        to_thread: the action log's entry about whole numbers: raised in its request
     callbacks.ops.pages.live_feed
         task: the listener to live events: restarted
     callbacks.ops.pages.event_streams

@@ -77,12 +77,12 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     ops_plain_http      at the start of `callbacks ops`: others on the network can read its password, because nothing
                         known adds HTTPS
     signed_in, signed_out
-                        an operator signed in or out on the operators' page: operator= the name given
+                        an operator signed in or out on the operators' page: operator= the name given, role=
     sign_in_refused     a sign-in failed: why= wrong_password or too_many_attempts, address=
     live_feed_refused   Redis does not let the operators' page listen to live events: error=
     operator_action_started
-                        an operator starts an action (replay, drop, retry, pause, resume, purge, drain, forget): id=
-                        who= by= what= where= chosen= number=
+                        an operator starts an action (replay, drop, retry, pause, resume, purge, drain, forget, or view:
+                        see whole numbers): id= who= by= what= where= chosen= number=
     operator_action_ended
                         an action was done, stopped, or failed: id= who= what= where= state= done= failed= why=
     bulk_action_interrupted

@@ -9,14 +9,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from shared import connections, disk
 
+Role: TypeAlias = Literal["read", "act"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
+_ROLES: Final[tuple[Role, ...]] = ("read", "act")
 # NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
 _MIN_PASSWORD: Final = 12
 _MAX_PASSWORD: Final = 256
@@ -28,6 +30,15 @@ class Token:
     """A secret in a callback URL, and the name of the source that it identifies, in events and logs."""
 
     name: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorToken:
+    """A bearer token of `/api`: its name, which logs and the action log show, and what its owner may do."""
+
+    name: str
+    role: Role
     secret: str = field(repr=False)
 
 
@@ -124,6 +135,42 @@ def parse_tokens(value: str) -> tuple[Token, ...]:
     if len({token.secret for token in tokens}) < len(tokens):
         raise ValueError("two names have the same token; give each source its own")
     return tuple(tokens)
+
+
+def parse_operator_tokens(value: str) -> tuple[OperatorToken, ...]:
+    """Return the tokens of `name:role=secret,…`."""
+    tokens: list[OperatorToken] = []
+    for position, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        label, equals, secret = part.partition("=")
+        name, _, written_role = label.partition(":")
+        role = next((one for one in _ROLES if one == written_role), None)
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or role is None:
+            raise ValueError(
+                f"entry {position} must be name:role=secret; a name has letters, digits, '_', '.' and '-', "
+                "a role is read or act"
+            )
+        # The characters of a bearer token: RFC 6750, section 2.1.
+        if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", secret) or not _MIN_PASSWORD <= len(secret) <= _MAX_PASSWORD:
+            raise ValueError(
+                f"the secret of {name!r} must have {_MIN_PASSWORD} to {_MAX_PASSWORD} letters, digits and . _ ~ + / -, "
+                f"for example: {_RANDOM_EXAMPLE}"
+            )
+        tokens.append(OperatorToken(name, role, secret))
+    if len({token.secret for token in tokens}) < len(tokens):
+        raise ValueError("two names have the same secret; give each its own")
+    return tuple(tokens)
+
+
+def parse_header_name(value: str) -> str:
+    """Return the name of an HTTP header in lower case, or ""."""
+    if value and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", value):
+        raise ValueError("must be the name of a header: letters, digits and hyphens")
+    return value.lower()
+
+
+def parse_list(value: str) -> tuple[str, ...]:
+    """Return the texts of a list with commas."""
+    return tuple(filter(None, (part.strip() for part in value.split(","))))
 
 
 def parse_networks(value: str) -> tuple[Network, ...]:

@@ -17,14 +17,18 @@ from shared.errors import ConfigurationError
 from shared.setting_values import (
     HostPort,
     Network,
+    OperatorToken,
     Token,
     integer,
     one_of,
+    parse_header_name,
     parse_host_ports,
     parse_level,
+    parse_list,
     parse_names,
     parse_networks,
     parse_networks_not_empty,
+    parse_operator_tokens,
     parse_optional_port,
     parse_password,
     parse_redis_url,
@@ -249,6 +253,49 @@ class Settings:
         "password of the operators' page, at least 12 characters; without it the page is on a loopback address only",
         shown_default="none",
     )
+    ops_read_password: str = _option(
+        "CALLBACKS_OPS_READ_PASSWORD",
+        "",
+        parse_password,
+        "a second password of the operators' page, at least 12 characters, for those who may see it but not act",
+        shown_default="none",
+    )
+    ops_trusted_user_header: str = _option(
+        "CALLBACKS_OPS_TRUSTED_USER_HEADER",
+        "",
+        parse_header_name,
+        "header in which a proxy of `CALLBACKS_TRUSTED_PROXIES` names the user that it signed in, such as "
+        "`X-Forwarded-User`",
+        shown_default="none",
+    )
+    ops_trusted_groups_header: str = _option(
+        "CALLBACKS_OPS_TRUSTED_GROUPS_HEADER",
+        "",
+        parse_header_name,
+        "header in which that proxy names the user's groups, separated by commas, such as `X-Forwarded-Groups`",
+        shown_default="none",
+    )
+    ops_act_groups: tuple[str, ...] = _option(
+        "CALLBACKS_OPS_ACT_GROUPS",
+        "",
+        parse_list,
+        "groups whose members may act, separated by commas; all other users of that proxy may only read",
+        shown_default="none: each user of that proxy may act",
+    )
+    ops_tokens: tuple[OperatorToken, ...] = _option(
+        "CALLBACKS_OPS_TOKENS",
+        "",
+        parse_operator_tokens,
+        "bearer tokens of `/api` on the operators' port: `name:role=secret,…`; a role is `read` or `act`, a secret has "
+        "at least 12 characters",
+        shown_default="none: `/api` answers nobody",
+    )
+    ops_requests_per_minute: int = _option(
+        "CALLBACKS_OPS_REQUESTS_PER_MINUTE",
+        "600",
+        integer(1, 1_000_000),
+        "requests to `/api` of each token in a minute; a tenth of them may come at once",
+    )
     ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", integer(0, 65535), "port of the operators' page")
     # Whether Apprise knows a URL is checked where it is imported: callbacks.ops.notices.targets.
     notify: tuple[str, ...] = _option(
@@ -322,6 +369,8 @@ FROM_FILE: Final = frozenset(
         "CALLBACKS_TOKENS",
         "DATABASE_URL",
         "CALLBACKS_OPS_PASSWORD",
+        "CALLBACKS_OPS_READ_PASSWORD",
+        "CALLBACKS_OPS_TOKENS",
         "CALLBACKS_NOTIFY",
         "CALLBACKS_NOTIFY_SECRET",
     )
@@ -369,6 +418,12 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_DEAD_LETTER_MAX_BYTES": _WORKERS,
     "CALLBACKS_DELIVERY_LOG_BYTES": frozenset(("deliver",)),
     "CALLBACKS_OPS_PASSWORD": _OPS,
+    "CALLBACKS_OPS_READ_PASSWORD": _OPS,
+    "CALLBACKS_OPS_TRUSTED_USER_HEADER": _OPS,
+    "CALLBACKS_OPS_TRUSTED_GROUPS_HEADER": _OPS,
+    "CALLBACKS_OPS_ACT_GROUPS": _OPS,
+    "CALLBACKS_OPS_TOKENS": _OPS,
+    "CALLBACKS_OPS_REQUESTS_PER_MINUTE": _OPS,
     "CALLBACKS_OPS_PORT": _OPS,
     "CALLBACKS_NOTIFY": _NOTIFY,
     "CALLBACKS_NOTIFY_SECRET": _NOTIFY,

@@ -22,6 +22,7 @@ from msgspec import Struct
 from callbacks.cli import body_options, body_report, ops_address, ports
 from callbacks.cli.command import Command
 from callbacks.cli.quiet_log import quiet_log
+from callbacks.ops.access import sign_in_settings
 from callbacks.ops.notices.targets import read_targets
 from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
 from shared.cells import Cell
@@ -144,7 +145,7 @@ def _listening(loaded: settings.Settings) -> Iterator[CheckResult]:
     """Try the addresses as `callbacks web` and `callbacks ops` do. One that is in use is one where they may run."""
     web, ops = (
         functools.partial(ports.bind, loaded.host, loaded.port),
-        functools.partial(ops_address.bind, loaded.ops_host, loaded.ops_port, password=loaded.ops_password),
+        functools.partial(ops_address.bind, loaded.ops_host, loaded.ops_port, loaded),
     )
     binds = [("HOST", web), ("CALLBACKS_OPS_HOST", ops)]
     if loaded.metrics_port is not None:
@@ -162,6 +163,8 @@ def _listening(loaded: settings.Settings) -> Iterator[CheckResult]:
                 )
         except ConfigurationError as exc:
             yield CheckResult("wrong", str(exc), "Until then `callbacks ops` does not start.")
+    for problem in sign_in_settings.find_problems(loaded):
+        yield CheckResult("wrong", problem, "Until then `callbacks ops` does not start.")
     problem = ops_address.plain_http_problem(loaded, loaded.ops_host)
     if problem:
         yield CheckResult("advice", problem, ops_address.PLAIN_HTTP_REMEDY)

@@ -34,7 +34,7 @@ def ops(host: str | None, port: int | None) -> None:
     host = loaded.ops_host if host is None else host
     app = create_app(loaded)
     try:
-        listening = ops_address.bind(host, loaded.ops_port if port is None else port, password=loaded.ops_password)
+        listening = ops_address.bind(host, loaded.ops_port if port is None else port, loaded)
         listening.listen(ports.BACKLOG)
     except ports.NoPort as exc:
         raise click.UsageError(str(exc)) from exc

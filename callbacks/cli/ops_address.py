@@ -5,14 +5,15 @@ import socket
 from typing import Final
 
 from callbacks.cli import ports
+from callbacks.ops.access.sign_in_settings import is_sign_in_required
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
 
-def bind(host: str, port: int, *, password: str) -> socket.socket:
+def bind(host: str, port: int, loaded: Settings) -> socket.socket:
     """Return a socket that has the address. Raise ports.NoPort, and ConfigurationError if others could reach it."""
     bound = ports.bind(host, port)
-    if not password and not _is_loopback(bound.getsockname()[0]):
+    if not is_sign_in_required(loaded) and not _is_loopback(bound.getsockname()[0]):
         bound.close()
         raise ConfigurationError(
             [
@@ -28,7 +29,8 @@ def plain_http_problem(loaded: Settings, host: str) -> str:
 
     A trusted proxy is taken to be the one that adds HTTPS. A `host` that cannot be found is reported by `bind`.
     """
-    if not loaded.ops_password or loaded.trusted_proxies:
+    has_secret = loaded.ops_password or loaded.ops_read_password or loaded.ops_tokens
+    if not has_secret or loaded.trusted_proxies:
         return ""
     try:
         address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4][0]

@@ -1,9 +1,11 @@
 """The access rules that every request to the operators' pages must pass, in one place.
 
     metrics, audit, health, files of the page    open to all: they show no events
-    no password is set                           the Host must name this machine; every user is "local"
-    a password is set                            only sign-in is open; all else needs a session
+    /api                                         asks for a bearer token itself; a cookie counts for nothing there
+    no way to sign in is set                     the Host must name this machine; every user is "local"
+    a password or a proxy's header is set        only sign-in is open; all else needs a session, or the header
     anything but GET and HEAD                    must be a form of this service: same origin and CSRF token
+    a form that acts                             needs the role "act"
     GET and HEAD from another site               only when a user follows a link: no image, script or fetch
 
 Every response has headers that keep a browser from running, framing, sniffing or storing its content.
@@ -17,14 +19,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from callbacks.ops.access.proxy_users import ProxyUsers
 from callbacks.ops.access.request_origin import RequestOrigin
 from callbacks.ops.access.revoked_sessions import RevokedSessions
-from callbacks.ops.access.sessions import RENEW_SECONDS, RequestSession, SessionSigner
+from callbacks.ops.access.sessions import LOCAL, RENEW_SECONDS, RequestSession, Session, SessionSigner, User
 from callbacks.ops.html import forms
-from callbacks.ops.html.renderer import render_notice
+from callbacks.ops.html.renderer import NO_RIGHT, render_notice
 
 OPEN_PATHS: Final = frozenset(("/metrics", "/audit", "/livez", "/readyz"))
+API_PATH: Final = "/api"
 SIGN_IN_PATH: Final = "/sign-in"
+SIGN_OUT_PATH: Final = "/sign-out"
+# These forms change nothing; what they ask for is no part of an address.
+_READING_FORMS: Final = frozenset((SIGN_IN_PATH, SIGN_OUT_PATH, "/messages", "/live", "/live/events"))
 # The query of automatic refreshes. They do not renew the session, since nobody may be watching.
 REFRESH: Final = "refresh"
 
@@ -45,10 +52,19 @@ class AccessMiddleware:
     """The middleware (ASGI)."""
 
     def __init__(
-        self, app: ASGIApp, *, sessions: SessionSigner, origin: RequestOrigin, revoked: RevokedSessions
+        self,
+        app: ASGIApp,
+        *,
+        sessions: SessionSigner,
+        origin: RequestOrigin,
+        revoked: RevokedSessions,
+        proxy_users: ProxyUsers,
+        is_sign_in_required: bool,
     ) -> None:
         self._app = app
         self._sessions = sessions
+        self._proxy_users = proxy_users
+        self._is_sign_in_required = is_sign_in_required
         self._origin = origin
         self._revoked = revoked
 
@@ -57,10 +73,10 @@ class AccessMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/"):
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(("/static/", f"{API_PATH}/")):
             await self._app(scope, receive, _with_headers(send))
             return
-        if not self._sessions.is_required and not self._origin.is_local_host(scope):
+        if not self._is_sign_in_required and not self._origin.is_local_host(scope):
             answer = PlainTextResponse(
                 "Without CALLBACKS_OPS_PASSWORD this service answers only as 127.0.0.1 and localhost.\n", 421
             )
@@ -81,9 +97,16 @@ class AccessMiddleware:
             renewed = self._sessions.renew(session)
             if renewed.seen_seconds >= session.seen_seconds + RENEW_SECONDS:
                 session = renewed
-        request_session = RequestSession(session, given, self._sessions.csrf_token(session))
+        request_session = RequestSession(
+            session, given, self._sessions.csrf_token(session), self._proxy_users.find(scope) or self._user(session)
+        )
         request_session.attach(scope)
         return request_session
+
+    def _user(self, session: Session) -> User | None:
+        if not self._is_sign_in_required:
+            return User(LOCAL, "act")
+        return User(session.name, session.role) if session.name else None
 
     async def _check(
         self, request_session: RequestSession, scope: Scope, receive: Receive
@@ -91,22 +114,24 @@ class AccessMiddleware:
         """Return a response if the request is refused, and the `receive` that the endpoint must use."""
         request = Request(scope)
         is_safe = scope["method"] in _SAFE_METHODS
-        is_known = bool(request_session.session.name) or not self._sessions.is_required
+        user = request_session.user
         if is_safe and not self._origin.allows_read(scope):
             return PlainTextResponse("Requests from pages of other sites are refused.\n", 403), receive
-        if not is_known and scope["path"] != SIGN_IN_PATH:
+        if user is None and scope["path"] != SIGN_IN_PATH:
             return _redirect_to_sign_in(request) if is_safe else render_notice(
                 request, 401, "Please sign in", _SESSION_ENDED
             ), receive
         if is_safe:
             return None, receive
+        if user is not None and user.role != "act" and scope["path"] not in _READING_FORMS:
+            return render_notice(request, 403, "Nothing was changed", NO_RIGHT), receive
         if not self._origin.allows_form(scope):
             return render_notice(
                 request, 403, "Nothing was changed", "The form came from another site, not from a page of this service."
             ), receive
         try:
             body = await forms.parse(
-                scope, receive, max_bytes=forms.MAX_BYTES if is_known else forms.MAX_BYTES_SIGNED_OUT
+                scope, receive, max_bytes=forms.MAX_BYTES if user is not None else forms.MAX_BYTES_SIGNED_OUT
             )
         except forms.FormError as exc:
             return render_notice(request, exc.status_code, "Nothing was changed", str(exc)), receive

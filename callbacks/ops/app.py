@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from callbacks.ops.access import sign_in_settings
+from callbacks.ops.access.proxy_users import ProxyUsers
 from callbacks.ops.access.request_origin import RequestOrigin
 from callbacks.ops.access.revoked_sessions import RevokedSessions
 from callbacks.ops.access.sessions import SessionSigner, request_session
@@ -42,24 +44,29 @@ from shared import audit, cell_audits, connections, uncaught
 from shared.background import Background
 from shared.cell_audits import CellAudits
 from shared.cells import Cell
+from shared.errors import ConfigurationError
 from shared.primary import check_role
 from shared.settings import Settings
+from workers.admin.number_views import NumberViews
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Return the application for the Redis in `settings`. Raises ConfigurationError if a target of notices is wrong."""
+    """Return the application for the Redis in `settings`.
+
+    Raises ConfigurationError if a target of notices is wrong, or a setting of access lacks another one.
+    """
+    problems = list(sign_in_settings.find_problems(settings))
+    if problems:
+        raise ConfigurationError(problems)
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-    sessions, revoked = SessionSigner(settings.ops_password), RevokedSessions(client)
-    access: dict[str, Any] = {
-        "sessions": sessions,
-        "origin": RequestOrigin(settings.trusted_proxies),
-        "revoked": revoked,
-    }
+    sessions = SessionSigner(settings.ops_password, settings.ops_read_password)
+    origin, revoked = RequestOrigin(settings.trusted_proxies), RevokedSessions(client)
 
     async def is_session_valid(request: Request) -> bool:
         at = request_session(request)
         return at is not None and sessions.seconds_left(at.session) > 0 and not await revoked.is_revoked(at.session)
 
+    number_views = NumberViews(client)
     background = Background()
     targets = read_targets(settings)
     overdue = OverdueCounter.if_used(settings, background)
@@ -87,9 +94,9 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[
             *now.routes(NowFeed(client, settings, overdue), streams),
-            *live.routes(live_feed, streams),
-            *SignInPages(**access).routes(),
-            *messages.routes(client, settings),
+            *live.routes(live_feed, streams, number_views),
+            *SignInPages(sessions=sessions, origin=origin, revoked=revoked).routes(),
+            *messages.routes(client, settings, number_views),
             *jobs.routes(settings),
             *retries.routes(client, bulk_actions=bulk_actions),
             *dead_letters.routes(client, settings, bulk_actions=bulk_actions),
@@ -102,7 +109,16 @@ def create_app(settings: Settings) -> Starlette:
             Route("/readyz", _readyz(client, background)),
             Route("/static/{name}", assets.serve),
         ],
-        middleware=[Middleware(AccessMiddleware, **access)],
+        middleware=[
+            Middleware(
+                AccessMiddleware,
+                sessions=sessions,
+                origin=origin,
+                revoked=revoked,
+                proxy_users=ProxyUsers(settings, origin),
+                is_sign_in_required=sign_in_settings.is_sign_in_required(settings),
+            )
+        ],
         exception_handlers={redis.RedisError: _redis_error, HTTPException: _http_error},
         lifespan=lifespan,
     )

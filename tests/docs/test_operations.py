@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from callbacks.ops.access import sign_in_settings
 from callbacks.ops.notices.notice import Notice
 from callbacks.ops.notices.targets import read_targets
 from callbacks.ops.status.conditions import CONDITIONS, ConditionName
@@ -90,6 +91,16 @@ def test_each_command_runs(blocks: list[Block], redis_server: RedisServer, tmp_p
 
         assert program == "callbacks"
         assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@with_blocks(PAGE, "Who may see and act")
+def test_the_settings_of_a_proxy_are_complete(blocks: list[Block]) -> None:
+    (block,) = blocks
+    loaded = settings.load(dict(line.split("=", 1) for line in block.text.splitlines()), process="ops")
+
+    assert loaded.ops_act_groups
+    assert sign_in_settings.is_sign_in_required(loaded)
+    assert list(sign_in_settings.find_problems(loaded)) == []
 
 
 @with_blocks(PAGE, "Rotating tokens and passwords")

@@ -47,7 +47,7 @@ def page(**changes: Any) -> str:
     request = Request({"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []})
     sessions = SessionSigner("")
     session = sessions.create()
-    RequestSession(session, None, sessions.csrf_token(session)).attach(request.scope)
+    RequestSession(session, None, sessions.csrf_token(session), None).attach(request.scope)
     answer = render_page(request, "now.html", part=Markup(heading + content), summary=summary)
     return bytes(answer.body).decode()
 

@@ -28,8 +28,10 @@ from workers.failures.cursor import Cursor, FailureFilter, IndexReader, Page
 
 log = logging.getLogger("callbacks.operators")
 
-ActionSource: TypeAlias = Literal["page", "command"]
-ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "drain", "forget", "retry", "export"]
+ActionSource: TypeAlias = Literal["page", "command", "api"]
+ActionKind: TypeAlias = Literal[
+    "replay", "drop", "pause", "resume", "purge", "drain", "forget", "retry", "export", "view"
+]
 ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
 _MAX_CHARACTERS: Final = 64
@@ -44,9 +46,9 @@ class AlreadyStarted(CallbacksError):
 class Action(Struct, frozen=True, kw_only=True):
     """What an operator asks for.
 
-    `where`: "quarantine", "dead:log" (dead letters of the handler log), "retries:log", "retries", "handler:log", or
-    "people" (`callbacks forget`, `callbacks export`). `chosen` describes the selected failures or retries;
-    `number` is how many they are, None if they were not counted.
+    `where`: "quarantine", "dead:log" (dead letters of the handler log), "retries:log", "retries", "handler:log",
+    "people" (`callbacks forget`, `callbacks export`), or where whole numbers were seen: "messages", "events", "live".
+    `chosen` describes the selected failures or retries; `number` is how many they are, None if they were not counted.
     """
 
     who: str

@@ -34,6 +34,10 @@ class RequestOrigin:
             return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
         return decision.label
 
+    def is_from_trusted_proxy(self, scope: Scope) -> bool:
+        """Return whether the connection is that of a proxy in CALLBACKS_TRUSTED_PROXIES."""
+        return self._rules.trusts(_peer(scope))
+
     def is_https(self, scope: Scope) -> bool:
         """Return whether the client used HTTPS, to this process or to the proxy."""
         return scope["scheme"] == "https" or self._forwarded(scope, "x-forwarded-proto").lower() == "https"
@@ -68,7 +72,7 @@ class RequestOrigin:
         return origin is None or urlsplit(origin).netloc.lower() == self.host(scope)
 
     def _forwarded(self, scope: Scope, name: str) -> str:
-        if not self._rules.trusts(_peer(scope)):
+        if not self.is_from_trusted_proxy(scope):
             return ""
         return ",".join(Headers(scope=scope).getlist(name)).rpartition(",")[2].strip()
 

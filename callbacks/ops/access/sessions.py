@@ -17,6 +17,8 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.types import Scope
 
+from shared.setting_values import Role
+
 LOCAL: Final = "local"
 NAME_CHARACTERS: Final = 64
 # A session ends after this time without a request by a user, and in any case after a shift.
@@ -37,27 +39,42 @@ class Session(Struct, frozen=True, array_like=True):
     name: str
     started_seconds: int
     seen_seconds: int
+    role: Role = "read"
+
+
+class User(Struct, frozen=True):
+    """Who sent a request, and what this user may do. `is_from_proxy`: a trusted proxy names the user."""
+
+    name: str
+    role: Role
+    is_from_proxy: bool = False
 
 
 class SessionSigner:
-    """Creates, signs and verifies sessions in memory."""
+    """Creates, signs and verifies sessions in memory. With `read_password` a user may read, and not act."""
 
-    def __init__(self, password: str) -> None:
-        self.is_required = bool(password)
+    def __init__(self, password: str, read_password: str = "") -> None:
+        self.has_password = bool(password or read_password)
         salt = b"callbacks ops: sessions"
-        self._key = hashlib.scrypt(password.encode(), salt=salt, **_SCRYPT) if password else secrets.token_bytes(64)
-        self._password = self._digest("password", password)
+        both = f"{password}\0{read_password}".encode()
+        self._key = hashlib.scrypt(both, salt=salt, **_SCRYPT) if self.has_password else secrets.token_bytes(64)
+        known: tuple[tuple[str, Role], ...] = ((password, "act"), (read_password, "read"))
+        self._passwords = tuple((self._digest("password", text), role) for text, role in known if text)
         # Ports of one host share cookies: two services on one machine must not overwrite each other's.
         self._cookie = f"callbacks-{self._digest('cookie', '').hex()[:8]}"
 
-    def verify_password(self, received: str) -> bool:
-        """Return whether this is the password, in constant time."""
-        return self.is_required and hmac.compare_digest(self._digest("password", received), self._password)
+    def verify_password(self, received: str) -> Role | None:
+        """Return the role that a password gives; None if it is wrong. All are compared, in constant time."""
+        digest, found = self._digest("password", received), None
+        for known, role in self._passwords:
+            if hmac.compare_digest(digest, known):
+                found = role
+        return found
 
-    def create(self, name: str = "") -> Session:
+    def create(self, name: str = "", role: Role = "read") -> Session:
         """Return a new session for `name`, or one that is not signed in."""
         now = int(time.time())
-        return Session(secrets.token_urlsafe(18), name, now, now)
+        return Session(secrets.token_urlsafe(18), name, now, now, role)
 
     def cookie_name(self, *, secure: bool) -> str:
         """Return the name of the cookie. With HTTPS no other host of the domain, and no HTTP response, can set it."""
@@ -108,11 +125,13 @@ class SessionSigner:
 class RequestSession:
     """The session of one request. An endpoint replaces it to sign in or out."""
 
-    def __init__(self, session: Session, received: Session | None, token: str) -> None:
+    def __init__(self, session: Session, received: Session | None, token: str, user: User | None) -> None:
         self.session = session
         self.received = received
         """The session that the browser sent."""
         self.token = token
+        self.user = user
+        """Who sent the request; None if that is not known."""
 
     def attach(self, scope: Scope) -> None:
         """Store it in the scope for the functions below."""
@@ -128,13 +147,25 @@ def request_session(request: Request) -> RequestSession | None:
 def operator(request: Request) -> str:
     """Return the user: the name from sign-in, or "local" without a password."""
     found = request_session(request)
-    return (found and found.session.name) or LOCAL
+    return found.user.name if found is not None and found.user is not None else LOCAL
+
+
+def may_act(request: Request) -> bool:
+    """Return whether the user may change something, or see whole numbers."""
+    found = request_session(request)
+    return found is not None and found.user is not None and found.user.role == "act"
 
 
 def signed_in(request: Request) -> bool:
-    """Return whether a user is signed in."""
+    """Return whether a user is signed in here, with a password."""
     found = request_session(request)
     return found is not None and bool(found.session.name)
+
+
+def is_from_proxy(request: Request) -> bool:
+    """Return whether a trusted proxy names the user."""
+    found = request_session(request)
+    return found is not None and found.user is not None and found.user.is_from_proxy
 
 
 def csrf_token(request: Request) -> str:

@@ -29,8 +29,12 @@ class SignInLimiter:
     def wait_seconds(self, address: str) -> int:
         """Return how many seconds `address` must wait before the next try; 0 if it may try now."""
         own = _seconds_left(self._by_address.get(address, deque()), MAX_PER_ADDRESS, self._clock())
-        all_left = 0 if address in self._known else _seconds_left(self._total, MAX_TOTAL, self._clock())
+        all_left = 0 if self.is_known(address) else _seconds_left(self._total, MAX_TOTAL, self._clock())
         return max(own, all_left)
+
+    def is_known(self, address: str) -> bool:
+        """Return whether a user signed in from `address` before."""
+        return address in self._known
 
     def record_failure(self, address: str) -> None:
         """Count a wrong password."""

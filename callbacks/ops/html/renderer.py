@@ -32,11 +32,20 @@ NAVIGATION: Final = (
 )
 
 
+NO_RIGHT: Final = "You may read these pages, and neither act nor see whole numbers. Ask somebody who has the right."
+
+
 def render_page(
     request: Request, template: str, /, *, status_code: int = 200, headers: dict[str, str] | None = None, **context: Any
 ) -> Response:
     """Return the page that `template`, a file in callbacks/ops/html/templates, makes from `context`."""
-    common = {"request": request, "operator": sessions.operator(request), "signed_in": sessions.signed_in(request)}
+    common = {
+        "request": request,
+        "operator": sessions.operator(request),
+        "signed_in": sessions.signed_in(request),
+        "may_act": sessions.may_act(request),
+        "is_from_proxy": sessions.is_from_proxy(request),
+    }
     return HTMLResponse(templates().get_template(template).render(**common, **context), status_code, headers)
 
 

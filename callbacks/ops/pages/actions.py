@@ -85,6 +85,8 @@ def _back(where: str) -> str:
     kind, _, handler = where.partition(":")
     if kind == "retries":
         return f"/retries?handler={quote(handler, safe='')}" if handler else "/retries"
-    if kind == "quarantine":
-        return "/quarantine"
+    if kind in ("quarantine", "messages", "live"):
+        return f"/{kind}"
+    if kind == "events":  # only /api lists them
+        return "/messages"
     return f"/dead-letters/{handler}" if kind == "dead" else f"/handlers/{quote(handler, safe='')}"

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from callbacks.ops.access.sessions import may_act
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
@@ -30,6 +31,7 @@ from workers.failures import failure, store
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList, dead_letters_of, handler_names
 from workers.failures.store import FailureStore
+from workers.handlers.mask import mask_event
 from workers.runtime import pause
 
 BASE: Final = "/dead-letters"
@@ -83,7 +85,7 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         failure_list, labels = _named_list(client, request)
         failure_id = request.path_params["failure_id"]
         try:
-            row, traceback, event = _read(client, failure_list, failure_id)
+            row, traceback, event = _read(client, failure_list, failure_id, is_whole=may_act(request))
         except FailureNotFound as exc:
             return render_not_found(request, exc, labels)
         return render_page(
@@ -100,7 +102,7 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         failure_list, labels = _named_list(client, request)
         failure_id = request.path_params["failure_id"]
         try:
-            *_, text = _read(client, failure_list, failure_id)
+            *_, text = _read(client, failure_list, failure_id, is_whole=may_act(request))
         except FailureNotFound as exc:
             return render_not_found(request, exc, labels)
         return download(f"{failure_list.handler}-{failure_id}", text.encode(errors="replace"))
@@ -132,8 +134,13 @@ def _named_list(client: redis.Redis, request: Request) -> tuple[FailureList, Lis
     return dead_letters_of(handler), labels
 
 
-def _read(client: redis.Redis, failure_list: FailureList, failure_id: str) -> tuple[failure.DeadLetterRow, str, str]:
-    """Return a dead letter's row, its traceback and its event as JSON; an event that cannot be decoded, as stored."""
+def _read(
+    client: redis.Redis, failure_list: FailureList, failure_id: str, *, is_whole: bool
+) -> tuple[failure.DeadLetterRow, str, str]:
+    """Return a dead letter's row, its traceback and its event as JSON; an event that cannot be decoded, as stored.
+
+    Unless `is_whole`, numbers are masked, and an event that cannot be decoded is not returned.
+    """
     if not is_failure_id(failure_id):
         raise FailureNotFound
     ((_, values),) = store.read_fields(client, failure_list, [failure_id], failure.DEAD_LETTER_FIELDS)
@@ -146,6 +153,7 @@ def _read(client: redis.Redis, failure_list: FailureList, failure_id: str) -> tu
     try:
         (read,) = events.decode(b"[%s]" % event)
     except msgspec.DecodeError:
-        return row, traceback.decode(errors="replace"), event.decode(errors="replace")
-    text = msgspec.json.format(read.to_json(), indent=2)
+        stored = event.decode(errors="replace") if is_whole else "It cannot be decoded, and may hold whole numbers."
+        return row, traceback.decode(errors="replace"), stored
+    text = msgspec.json.format((read if is_whole else mask_event(read)).to_json(), indent=2)
     return row, traceback.decode(errors="replace"), text

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from callbacks.ops.access.sessions import operator
-from callbacks.ops.html.renderer import render_page
+from callbacks.ops.access.sessions import may_act, operator
+from callbacks.ops.html.renderer import NO_RIGHT, render_notice, render_page
 from callbacks.ops.status import service_status
 from shared.recent_outcomes import WINDOW_SECONDS
 from shared.settings import Settings
@@ -44,6 +44,8 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
 
     def ask(request: Request) -> Response:
         handler, what = _parse_path(client, request)
+        if not may_act(request):
+            return render_notice(request, 403, f"You may not {what} this handler", NO_RIGHT)
         return render_page(
             request, "pause_handler.html", handler=handler, what=what, pausing=pause.read_state(client, handler)
         )

@@ -23,6 +23,9 @@ _LINGER_SECONDS: Final = 60.0
 # Events that arrive within this time are sent together.
 _GATHER_SECONDS: Final = 0.25
 
+# A cancelled task ends within milliseconds.
+_CANCEL_SECONDS: Final = 0.5
+
 _logger: Final = logging.getLogger("callbacks.ops")
 
 
@@ -65,9 +68,10 @@ class LiveFeed:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            # While it connects the client may swallow a cancellation, and the task would go on for a minute.
+            await asyncio.wait([self._task], timeout=_CANCEL_SECONDS)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time

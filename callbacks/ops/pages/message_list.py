@@ -17,6 +17,7 @@ from callbacks.ops.html.renderer import render_page
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.events import STATUSES
 from shared.settings import Settings
+from workers.admin.message_forms import mask_message
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -73,7 +74,7 @@ def render_list(request: Request, settings: Settings) -> Response:
         "message_list.html",
         wanted="",
         shown=wanted,
-        rows=rows[:ROWS],
+        rows=[mask_message(row, "masked") for row in rows[:ROWS]],
         jobs=jobs,
         problem=problem,
         uses_sql="sql" in settings.handlers,

@@ -5,7 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from callbacks.ops.html.renderer import render_page
+from callbacks.ops.access.sessions import may_act
+from callbacks.ops.html.renderer import NO_RIGHT, render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
     SHOWN_CHARACTERS,
@@ -44,7 +45,8 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
             found = _read(store, request.path_params["failure_id"])
         except FailureNotFound as exc:
             return render_not_found(request, exc, _LABELS)
-        body = found.body.decode(errors="replace")
+        # Nothing is known of what it holds, so no number in it can be masked.
+        body = found.body.decode(errors="replace") if may_act(request) else None
         return render_page(
             request,
             "quarantined_callback.html",
@@ -56,6 +58,8 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
         )
 
     def body(request: Request) -> Response:
+        if not may_act(request):
+            return render_notice(request, 403, "The body is not shown", NO_RIGHT)
         try:
             found = _read(store, request.path_params["failure_id"])
         except FailureNotFound as exc:

@@ -15,12 +15,14 @@ from callbacks.ops.access.revoked_sessions import RevokedSessions
 from callbacks.ops.access.sessions import NAME_CHARACTERS, SessionSigner
 from callbacks.ops.access.sign_in_limiter import SignInLimiter
 from callbacks.ops.html import forms
-from callbacks.ops.html.renderer import render_page
+from callbacks.ops.html.renderer import render_notice, render_page
+from shared.setting_values import Role
 
 _logger: Final = logging.getLogger("callbacks.ops")
 # A path of this service, and nothing that a browser could take for another host.
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 _WRONG: Final = "Wrong password."
+_PROXY_ONLY: Final = "The proxy in front of this page signs users in, and it has named none. Open this page through it."
 _BAD_NAME: Final = f"Enter a name of 1 to {NAME_CHARACTERS} letters, digits, spaces and . _ - @."
 _NAME: Final = re.compile(rf"[\w.@-][\w .@-]{{0,{NAME_CHARACTERS - 1}}}")
 
@@ -44,8 +46,11 @@ class SignInPages:
 
     async def _form(self, request: Request) -> Response:
         wanted = _own_path(request.query_params.get("next", "/"))
-        if not self._sessions.is_required or sessions.signed_in(request):
+        request_session = sessions.request_session(request)
+        if request_session is not None and request_session.user is not None:
             return RedirectResponse(wanted, 303)
+        if not self._sessions.has_password:
+            return render_notice(request, 401, "Please sign in", _PROXY_ONLY)
         return _render_form(request, wanted=wanted)
 
     async def _sign_in(self, request: Request) -> Response:
@@ -61,13 +66,14 @@ class SignInPages:
         if not _NAME.fullmatch(name):
             return _render_form(request, 422, name="", wanted=wanted, problem=_BAD_NAME)
         given = (forms.fields(request).get("password") or ("",))[0]
-        if not self._sessions.verify_password(given):
+        role = self._sessions.verify_password(given)
+        if role is None:
             self._limiter.record_failure(address)
             _logger.warning("action=sign_in_refused why=wrong_password address=%s", address)
             return _render_form(request, 403, name=name, wanted=wanted, problem=_WRONG)
         self._limiter.record_success(address)
-        _logger.info("action=signed_in operator=%r address=%s", name, address)
-        self._start_session(request, name)
+        _logger.info("action=signed_in operator=%r role=%s address=%s", name, role, address)
+        self._start_session(request, name, role)
         return RedirectResponse(wanted, 303)
 
     async def _sign_out(self, request: Request) -> Response:
@@ -78,11 +84,11 @@ class SignInPages:
         self._start_session(request, "")
         return RedirectResponse("/sign-in", 303)
 
-    def _start_session(self, request: Request, name: str) -> None:
+    def _start_session(self, request: Request, name: str, role: Role = "read") -> None:
         """Start a session with a new id, which nobody can have known before."""
         request_session = sessions.request_session(request)
         if request_session is not None:
-            request_session.session = self._sessions.create(name)
+            request_session.session = self._sessions.create(name, role)
 
 
 def _render_form(
