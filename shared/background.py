@@ -44,6 +44,8 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         ensure_future: one page that stays open: raised in its request
     callbacks.ops.pages.bulk_actions
         executor: an operator's actions: logged, and recorded as failed
+    callbacks.ops.status.backlog_history
+        thread: the events that wait, every ten seconds: continues with its next round
     callbacks.ops.status.overdue
         thread: the count of overdue messages: continues with its next round
     callbacks.ops.status.single_flight

@@ -1,10 +1,10 @@
-"""Callbacks accepted and refused in the last hour, in buckets of ten seconds, stored in Redis.
+"""Callbacks accepted and refused, and dead letters, in the last hour, in buckets of ten seconds, stored in Redis.
 
-A ring (`shared.ring_buffer`) of at most 300 KiB: callbacks accepted, refusals by reason and sender, response times, and
-fields that could not be read.
+A ring (`shared.ring_buffer`) of at most 300 KiB: callbacks accepted, refusals by reason and sender, response times,
+fields that could not be read, and dead letters of all handlers.
 
     cb:recent-rate    {"bucket": unix seconds / 10, "callbacks": n, "le|0.005": n, "refused|too-large|known": n,
-                       "unreadable|timestamp": n, …}
+                       "unreadable|timestamp": n, "dead": n, …}
 """
 
 from bisect import bisect_left
@@ -31,6 +31,7 @@ WINDOW_SECONDS: Final = 300
 CALLBACKS: Final = "callbacks"
 REFUSED: Final = "refused"
 UNREADABLE: Final = "unreadable"
+DEAD: Final = "dead"
 _LE: Final = f"le{SEPARATOR}"
 _REFUSED_KNOWN: Final = f"{SEPARATOR}known"
 
@@ -38,12 +39,13 @@ _REFUSED_KNOWN: Final = f"{SEPARATOR}known"
 class Bucket(Struct, frozen=True):
     """Ten seconds that are over: their start in Unix seconds, and how many callbacks were accepted in them.
 
-    `refused` counts refused requests with a valid token.
+    `refused` counts refused requests with a valid token, `dead` the events that became dead letters.
     """
 
     began_seconds: int
     callbacks: int
     refused: int = 0
+    dead: int = 0
 
     @property
     def callbacks_per_second(self) -> float:
@@ -92,7 +94,7 @@ class RecentRate(Struct, frozen=True):
 
 
 def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
-    """Return the growth that counts for the recent rate: callbacks accepted, refusals, and response times."""
+    """Return the growth that counts here: callbacks accepted, refusals, response times, and dead letters."""
     found: Counter[str] = Counter()
     for name, number in metrics.items():
         part, _, rest = name.partition(SEPARATOR)
@@ -102,6 +104,8 @@ def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
             found[rest] += number
         elif part in {REFUSED, UNREADABLE}:
             found[name] += number
+        elif part == DEAD and rest:
+            found[DEAD] += number
     return dict(found)
 
 
@@ -123,7 +127,7 @@ def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
 
 def _parse_bucket(bucket: int, counts: Mapping[str, Any]) -> Bucket:
     refused = sum(int(number) for name, number in counts.items() if name.endswith(_REFUSED_KNOWN))
-    return Bucket(bucket * BUCKET_SECONDS, int(counts.get(CALLBACKS, 0)), refused)
+    return Bucket(bucket * BUCKET_SECONDS, int(counts.get(CALLBACKS, 0)), refused, int(counts.get(DEAD, 0)))
 
 
 def _refused(

@@ -38,6 +38,7 @@ from callbacks.ops.pages.now_feed import NowFeed
 from callbacks.ops.pages.sign_in import SignInPages
 from callbacks.ops.prometheus import CONTENT_TYPE, CellsCollector, OverdueCollector, ServiceCollector
 from callbacks.ops.status.audit_cache import MAX_JOBS
+from callbacks.ops.status.backlog_history import BacklogHistory
 from callbacks.ops.status.overdue import OverdueCounter
 from callbacks.ops.status.single_flight import SingleFlight
 from shared import audit, cell_audits, connections, uncaught
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> Starlette:
     number_views = NumberViews(client)
     background = Background()
     targets = read_targets(settings)
+    backlog = BacklogHistory(client, background)
     overdue = OverdueCounter.if_used(settings, background)
     notices = NoticeService(settings, targets, background, overdue=overdue) if targets else None
     streams, live_feed, bulk_actions = (
@@ -80,10 +82,11 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         uncaught.watch(asyncio.get_running_loop())
-        for service in (overdue, notices):
+        for service in (backlog, overdue, notices):
             if service is not None:
                 service.start()
         yield
+        backlog.close()
         await live_feed.close()
         await run_in_threadpool(bulk_actions.close)
         for service in (overdue, notices):
@@ -93,7 +96,7 @@ def create_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
-            *now.routes(NowFeed(client, settings, overdue), streams),
+            *now.routes(NowFeed(client, settings, overdue, backlog), streams),
             *live.routes(live_feed, streams, number_views),
             *SignInPages(sessions=sessions, origin=origin, revoked=revoked).routes(),
             *messages.routes(client, settings, number_views),

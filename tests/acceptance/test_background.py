@@ -145,7 +145,8 @@ def test_every_loop_of_every_process_fails_for_long_is_named_and_then_works_agai
     service.until(lambda: service.checks().keys() >= _WEB, "the web process names its loops")
     assert all(service.checks()[loop]["ok"] is False for loop in _WEB)
     assert service.checks()["drain"]["detail"] == "keeps failing: RuntimeError"
-    of_ops = dict.fromkeys(("live_events", "notices", "notice_delivery", "overdue"), "RuntimeError")
+    loops_of_ops = ("live_events", "notices", "notice_delivery", "overdue", "backlog_history")
+    of_ops = dict.fromkeys(loops_of_ops, "RuntimeError")
     service.until(lambda: get(f"{service.ops_url}/readyz")[1]["checks"] == of_ops, "the page's")
     assert service.post(1) in (200, 503), "nobody waits for an answer that does not come"
     maintenance = {loop for loop in loops if loop.startswith("maintenance_")}

@@ -4,6 +4,7 @@ import pytest
 
 from callbacks.ops.html import charts
 from callbacks.ops.status import quantities
+from callbacks.ops.status.backlog_history import events_waiting
 from shared.recent_rate import Bucket
 
 
@@ -55,6 +56,46 @@ def test_refused_callbacks_are_a_line_of_their_own() -> None:
     assert (chart.labels[0], chart.edge, chart.refused) == ("10", "M0 50H2", "M0 100H1V0H2")
     assert chart.summary.endswith(" 100 were refused (the red line).")
     assert charts.draw_recent_rate([Bucket(0, 50)]).refused == ""
+
+
+def test_dead_letters_are_a_line_that_can_be_seen_among_many_callbacks() -> None:
+    chart = charts.draw_recent_rate([Bucket(0, 10_000), Bucket(10, 10_000, dead=1)])
+    assert (chart.labels[0], chart.dead) == ("1,000", "M1 98H2")
+    assert chart.summary.endswith(" 1 dead letter (the dashed line).")
+    assert charts.draw_recent_rate([Bucket(0, 50)]).dead == ""
+
+
+def test_each_minute_says_its_values() -> None:
+    buckets = [Bucket(10 * number, 100, refused=number == 2, dead=2 * (number == 3)) for number in range(8)]
+    chart = charts.draw_recent_rate(buckets, {50: 7, 40: 9})
+    assert [(minute.x, minute.width, minute.title) for minute in chart.minutes] == [
+        (0, 6, "60 s from 00:00:00 UTC: 600 accepted, 1 refused, 2 dead letters, 7 events waiting"),
+        (6, 2, "20 s from 00:01:00 UTC: 200 accepted"),
+    ]
+
+
+def test_the_events_that_waited_are_a_line_with_gaps_where_that_is_unknown() -> None:
+    buckets = [Bucket(10 * number, 0) for number in range(5)]
+    backlog = charts.draw_recent_rate(buckets, {0: 0, 10: 20, 30: 5, 990: 9_999}).backlog
+    assert backlog is not None
+    assert backlog.edge == "M0 100H1V0H2M3 75H4"
+    assert backlog.labels == ("20", "10", "0")
+    assert backlog.summary == "5 events waiting now, at most 20 in the last hour."
+    assert charts.draw_recent_rate(buckets).backlog is None
+
+
+def test_events_wait_that_were_queued_and_are_not_settled() -> None:
+    counts = {
+        b"report.received": 99,
+        b"report.queued:crm": 9,
+        b"report.delivered:crm": 4,
+        b"reply.queued:crm": 3,
+        b"report.dead:crm": 1,
+        b"reply.dropped:ledger": 1,
+        b"report.filtered:ledger": 50,
+        b"reply.queued:ledger": 2,
+    }
+    assert events_waiting({name: str(number).encode() for name, number in counts.items()}) == 8
 
 
 def test_an_hour_of_nothing_says_so() -> None:

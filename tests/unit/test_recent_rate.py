@@ -14,6 +14,14 @@ def ring(*buckets: dict[str, int]) -> dict[bytes, bytes]:
     return {str(held["bucket"] % recent_rate.RING.slots).encode(): json.dumps(held).encode() for held in buckets}
 
 
+def test_dead_letters_of_all_handlers_are_counted_by_bucket() -> None:
+    growth = recent_rate.select_growth({"dead|crm": 2, "dead|mail": 1, "accepted|report|gw": 5, "retried|crm": 9})
+    assert growth == {"dead": 3, "callbacks": 5}
+
+    found = recent_rate.parse(ring({"bucket": int(NOW) // 10 - 1, **growth}), now_seconds=NOW)
+    assert (found.buckets[-1].dead, found.buckets[-2].dead) == (3, 0)
+
+
 def test_an_hour_of_nothing_is_360_buckets_of_nothing_and_no_percentile() -> None:
     found = recent_rate.parse({}, now_seconds=NOW)
 

@@ -7,7 +7,7 @@ service's own Redis.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -21,6 +21,7 @@ from callbacks.ops.html.renderer import render_fragment
 from callbacks.ops.pages.event_streams import format_event
 from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
+from callbacks.ops.status.backlog_history import BacklogHistory
 from callbacks.ops.status.overdue import OverdueCounter
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from callbacks.ops.status.single_flight import SingleFlight
@@ -57,7 +58,13 @@ class LastStatus(Struct, frozen=True):
 class NowFeed:
     """Renders the changing part of the page as HTML."""
 
-    def __init__(self, client: redis.Redis, settings: Settings, overdue: OverdueCounter | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        overdue: OverdueCounter | None = None,
+        backlog: BacklogHistory | None = None,
+    ) -> None:
         audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
         cells = cell_rows.open_reader(settings) if settings.cells else None
 
@@ -69,6 +76,7 @@ class NowFeed:
 
         self._settings = settings
         self._overdue = overdue
+        self._backlog = backlog
         self._last: LastStatus | None = None
         self._log = RateLimitedLog(log, interval_seconds=_LOG_SECONDS)
         self._calls = SingleFlight(render, seconds=REFRESH_SECONDS / 2)
@@ -118,7 +126,7 @@ class NowFeed:
     def _render_status(self, found: ServiceStatus) -> NowContent:
         if self._overdue is not None:
             found = replace(found, overdue=self._overdue.status)
-        heading, content, summary = render_status(found)
+        heading, content, summary = render_status(found, {} if self._backlog is None else self._backlog.by_bucket())
         self._last = LastStatus(found.at, Markup(content))  # noqa: S704 # a template made it
         return NowContent(heading + content, summary)
 
@@ -129,10 +137,13 @@ class NowFeed:
         return NowContent(heading + spools + last, summary, is_outdated=True)
 
 
-def render_status(found: ServiceStatus) -> tuple[str, str, StatusSummary]:
-    """Return the heading of a status with its alerts, all else of it, and its summary."""
+def render_status(found: ServiceStatus, waiting: Mapping[int, int] | None = None) -> tuple[str, str, StatusSummary]:
+    """Return the heading of a status with its alerts, all else of it, and its summary.
+
+    `waiting` is how many events waited in the last hour (`BacklogHistory.by_bucket`).
+    """
     current = alerts.find_alerts(found)
     summary = summarize(current, found.balance)
     heading = render_fragment("now_summary.html", alerts=current, summary=summary)
-    content = render_fragment("now_content.html", now=found, chart=charts.draw_recent_rate(found.recent_rate))
+    content = render_fragment("now_content.html", now=found, chart=charts.draw_recent_rate(found.recent_rate, waiting))
     return heading, content, summary
