@@ -30,7 +30,7 @@ class Minute(Struct, frozen=True):
     title: str
 
 
-class Backlog(Struct, frozen=True):
+class BacklogChart(Struct, frozen=True):
     """The path of the events that waited, with gaps where that is unknown, its axis labels, and a summary."""
 
     edge: str
@@ -53,7 +53,7 @@ class Chart(Struct, frozen=True):
     labels: tuple[str, ...]
     summary: str
     minutes: tuple[Minute, ...]
-    backlog: Backlog | None
+    backlog: BacklogChart | None
 
 
 def draw_recent_rate(buckets: Sequence[Bucket], waiting: Mapping[int, int] | None = None) -> Chart:
@@ -100,14 +100,14 @@ def _minutes(buckets: Sequence[Bucket], waiting: Sequence[int | None]) -> Iterat
         yield Minute(first, len(part), f"{seconds}: {', '.join(words)}")
 
 
-def _backlog(waiting: Sequence[int | None]) -> Backlog | None:
+def _backlog(waiting: Sequence[int | None]) -> BacklogChart | None:
     known = [number for number in waiting if number is not None]
     if not known:
         return None
     top = _axis_top(max(known))
     labels = tuple(f"{number:,.0f}" if number == int(number) else "" for number in (top, top / 2, 0.0))
     summary = f"{counted(known[-1], 'event')} waiting now, at most {max(known):,} in the last hour."
-    return Backlog(_line(waiting, top), labels, summary)
+    return BacklogChart(_line(waiting, top), labels, summary)
 
 
 def _line(values: Sequence[float | None], top: float) -> str:
