@@ -5,6 +5,7 @@
     callbacks.history   what happened to a message, from the tables of the handler `sql`
     callbacks.phone_numbers  compare phone numbers by their digits
     callbacks.number_search  search texts for phone numbers
+    callbacks.opt_outs  whether a reply says STOP or START
     callbacks.redis     connections to any Redis that REDIS_URL can name
     callbacks.disk      bring a file to the disk, on Linux and on macOS
     callbacks.restore    restores events from the records that a handler has stored

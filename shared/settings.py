@@ -200,6 +200,21 @@ class Settings:
         "secrets that sign these requests: `whsec_…`, several for rotation; `none`: unsigned",
         shown_default="none; required by the handler",
     )
+    # Read by `shared.opt_outs` in the workers, and checked by the handler `optout`.
+    optout_words: str = _option(
+        "CALLBACKS_OPTOUT_WORDS",
+        "",
+        parse_text,
+        "further keywords with which a reply opts out, beyond STOP and so on, separated by commas; `-WORD` removes one",
+        shown_default="none",
+    )
+    optin_words: str = _option(
+        "CALLBACKS_OPTIN_WORDS",
+        "",
+        parse_text,
+        "further keywords with which a reply opts in again, beyond START and so on; `-WORD` removes one",
+        shown_default="none",
+    )
     spool_dir: str = _option(
         "CALLBACKS_SPOOL_DIR",
         "./var/spool",

@@ -28,6 +28,7 @@ FORWARD_OPTIONS: Final = (
     "CHANNELS",
     "SOURCES",
     "FINAL",
+    "OPT_OUTS",
     "CA",
     "ALLOW_PRIVATE",
     "TIMEOUT_SECONDS",

@@ -53,6 +53,7 @@ class Handler:
     channels: frozenset[str] | None
     sources: frozenset[str] | None
     final: bool | None
+    opt_outs: bool | None
     attempts: int
     timeout_seconds: float
     concurrency: int
@@ -67,7 +68,7 @@ class Handler:
         return _location(self.function)
 
     def wants(self, event: Event) -> bool:
-        """Return whether the handler is to have `event`. The filters `statuses` and `final` apply to reports only."""
+        """Return whether its filters match. `statuses` and `final` are for reports only, `opt_outs` is for replies."""
         return filters.matches(self, event)
 
 
@@ -78,6 +79,7 @@ def handler(
     channels: Collection[str] | None = None,
     sources: Collection[str] | None = None,
     final: bool | None = None,
+    opt_outs: bool | None = None,
     attempts: int = 8,
     timeout_seconds: float = 30,
     concurrency: int = 1,
@@ -90,7 +92,8 @@ def handler(
     `kinds`: ReportEvent, ReplyEvent or both. `name` (the function's by default; 1 to 64 of a-z, A-Z, 0-9, "_",
     "-") names its queue, `deliver-<name>`; it must outlive a renaming of the function while events wait there.
     `statuses`, `channels`, `sources`: only events with one of these; `final`: only reports that are, or are not,
-    final. With both kinds, `statuses` and `final` filter the reports, and every reply passes.
+    final; `opt_outs`: only replies that are, or are not, a keyword such as STOP or START (`callbacks.opt_outs.wish`
+    says which). With both kinds, `statuses` and `final` filter the reports, and `opt_outs` the replies; others pass.
 
     An event that fails is tried up to `attempts` times. A call may take `timeout_seconds`, then it is ended by
     HandlerTimeout (`def`) or by cancellation (`async def`). `concurrency` is how many events one process works on at
@@ -122,10 +125,10 @@ def handler(
         problem, is_async = _shape(function, batch=batch)
         problem = (
             problem
-            or _kinds_problem(kinds, statuses=statuses, final=final)
+            or _kinds_problem(kinds, statuses=statuses, final=final, opt_outs=opt_outs)
             or _filters_problem(statuses=statuses, channels=channels, sources=sources)
             or _limits_problem(attempts=attempts, timeout_seconds=timeout_seconds, concurrency=concurrency)
-            or _flags_problem(final=final, batch=batch)
+            or _flags_problem(final=final, opt_outs=opt_outs, batch=batch)
             or _lifespan_problem(lifespan, is_async=is_async)
             or _settings_problem(settings)
         )
@@ -144,6 +147,7 @@ def handler(
             channels=None if channels is None else frozenset(channels),
             sources=None if sources is None else frozenset(sources),
             final=final,
+            opt_outs=opt_outs,
             attempts=attempts,
             timeout_seconds=float(timeout_seconds),
             concurrency=concurrency,
@@ -177,7 +181,7 @@ def _shape(function: object, *, batch: object) -> tuple[str, bool]:
     return "", inspect.iscoroutinefunction(function)
 
 
-def _kinds_problem(kinds: tuple[object, ...], *, statuses: object, final: object) -> str:
+def _kinds_problem(kinds: tuple[object, ...], *, statuses: object, final: object, opt_outs: object) -> str:
     if not kinds:
         return "name the kinds of event it takes: ReportEvent, ReplyEvent or both"
     for kind in kinds:
@@ -189,6 +193,8 @@ def _kinds_problem(kinds: tuple[object, ...], *, statuses: object, final: object
         for option, value in (("statuses", statuses), ("final", final)):
             if value is not None:
                 return f"{option} applies to reports only, and the handler takes only replies"
+    if ReplyEvent not in kinds and opt_outs is not None:
+        return "opt_outs applies to replies only, and the handler takes only reports"
     return ""
 
 
@@ -219,9 +225,10 @@ def _limits_problem(*, attempts: object, timeout_seconds: object, concurrency: o
     return ""
 
 
-def _flags_problem(*, final: object, batch: object) -> str:
-    if final is not None and not isinstance(final, bool):
-        return f"final must be True, False or None for both, not {final!r}"
+def _flags_problem(*, batch: object, **filters: object) -> str:
+    for option, value in filters.items():
+        if value is not None and not isinstance(value, bool):
+            return f"{option} must be True, False or None for both, not {value!r}"
     return "" if isinstance(batch, bool) else f"batch must be True or False, not {batch!r}"
 
 

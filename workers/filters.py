@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from shared import opt_outs
 from shared.events import Event
 
 EventKind: TypeAlias = Literal["report", "reply"]
@@ -23,6 +24,8 @@ class _Declared(Protocol):
     def sources(self) -> frozenset[str] | None: ...
     @property
     def final(self) -> bool | None: ...
+    @property
+    def opt_outs(self) -> bool | None: ...
 
 
 class _Named(_Declared, Protocol):
@@ -39,6 +42,7 @@ class Filters(Struct, frozen=True, kw_only=True):
     channels: frozenset[str] | None = None
     sources: frozenset[str] | None = None
     final: bool | None = None
+    opt_outs: bool | None = None
 
     def wants(self, event: Event) -> bool:
         """Return whether the handler is to have `event`."""
@@ -54,11 +58,12 @@ def from_handler(handler: _Named) -> Filters:
         channels=handler.channels,
         sources=handler.sources,
         final=handler.final,
+        opt_outs=handler.opt_outs,
     )
 
 
 def matches(filters: _Declared, event: Event) -> bool:
-    """Return whether `event` matches. The filters `statuses` and `final` apply to reports only."""
+    """Return whether `event` matches. `statuses` and `final` apply to reports only, `opt_outs` to replies only."""
     if event.kind not in filters.kinds:
         return False
     if filters.channels is not None and event.channel not in filters.channels:
@@ -66,7 +71,7 @@ def matches(filters: _Declared, event: Event) -> bool:
     if filters.sources is not None and event.source not in filters.sources:
         return False
     if event.kind == "reply":
-        return True
+        return filters.opt_outs is None or (opt_outs.wish(event.text) is not None) is filters.opt_outs
     if filters.statuses is not None and event.status not in filters.statuses:
         return False
     return filters.final is None or event.is_final is filters.final

@@ -240,6 +240,7 @@ def _declaration_fields(handler: Handler) -> dict[str, Any]:
         "channels": ordered(handler.channels),
         "sources": ordered(handler.sources),
         "final": handler.final,
+        "opt_outs": handler.opt_outs,
         "attempts": handler.attempts,
         "timeout_seconds": handler.timeout_seconds,
         "concurrency": handler.concurrency,

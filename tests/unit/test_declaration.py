@@ -77,7 +77,7 @@ def test_without_options_everything_of_the_kind_comes_one_by_one() -> None:
 
     assert declaration_of(refund) == Handler(
         name="refund", function=refund, kinds=frozenset({"report"}), statuses=None, channels=None, sources=None,
-        final=None, attempts=8, timeout_seconds=30.0, concurrency=1, batch=False, is_async=False,
+        final=None, opt_outs=None, attempts=8, timeout_seconds=30.0, concurrency=1, batch=False, is_async=False,
     )  # fmt: skip
     assert declaration_of(refund).location == f"{__name__}.{refund.__qualname__}"
 
@@ -191,6 +191,7 @@ def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], words: str) -> None:
         ({"sources": (None,)}, "sources must hold texts, not None"),
         ({"final": "yes"}, "final must be True, False or None"),
         ({"final": 1}, "final must be True, False or None"),
+        ({"opt_outs": "STOP"}, "opt_outs applies to replies only"),
         ({"attempts": 0}, "attempts must be a whole number from 1, not 0"),
         ({"attempts": 1.5}, "attempts must be a whole number"),
         ({"attempts": True}, "attempts must be a whole number"),
@@ -221,6 +222,17 @@ def test_concurrency_is_not_for_batches() -> None:
 def test_what_only_reports_have_is_refused_for_replies_alone(option: dict[str, Any]) -> None:
     message = refusal(take, ReplyEvent, **option)
     assert f"{next(iter(option))} applies to reports only, and the handler takes only replies" in message
+
+
+@pytest.mark.parametrize(
+    ("kinds", "value", "words"),
+    [
+        ((ReportEvent,), True, "opt_outs applies to replies only, and the handler takes only reports"),
+        ((ReplyEvent,), "STOP", "opt_outs must be True, False or None for both, not 'STOP'"),
+    ],
+)
+def test_opt_outs_is_a_filter_of_replies(kinds: tuple[Any, ...], value: object, words: str) -> None:
+    assert words in refusal(take, *kinds, opt_outs=value)
 
 
 def none() -> None: ...

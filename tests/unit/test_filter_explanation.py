@@ -15,6 +15,8 @@ FILTERS: list[dict[str, Any]] = [
     {"sources": {"main"}},
     {"final": True},
     {"final": False},
+    {"opt_outs": True},
+    {"opt_outs": False},
     {"statuses": {"DELIVRD"}, "channels": {"VIBER"}, "sources": {"samples"}, "final": True},
 ]
 
@@ -27,11 +29,14 @@ def test_there_is_a_reason_exactly_for_events_that_do_not_match(
     if ReportEvent not in kinds:
         filters = {name: value for name, value in filters.items() if name not in ("statuses", "final")}
 
+    if ReplyEvent not in kinds:
+        filters = {name: value for name, value in filters.items() if name != "opt_outs"}
+
     @handler(*kinds, **filters)
     def some(event: Event) -> None:
         """Take some."""
 
-    for event in samples.named().values():
+    for event in (*samples.named().values(), samples.reply("Stop")):
         assert (not list(filter_explanation.explain(declaration_of(some), event))) == declaration_of(some).wants(event)
 
 
@@ -56,3 +61,27 @@ def test_the_reason_names_the_filter_and_the_value() -> None:
         "sources={'main'}",
         "final=False",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text", "reason"),
+    [
+        (
+            True,
+            "Yes",
+            "it takes opt_outs=True, replies that are STOP, START or another such keyword, and this one is not one",
+        ),
+        (
+            False,
+            "Stop",
+            "it takes opt_outs=False, replies that are not STOP, START or another such keyword, and this one is one",
+        ),
+    ],
+)
+def test_the_reason_says_whether_a_reply_is_a_keyword(wanted: bool, text: str, reason: str) -> None:
+    @handler(ReplyEvent, opt_outs=wanted)
+    def some(event: ReplyEvent) -> None:
+        """Take some."""
+
+    assert list(filter_explanation.explain(declaration_of(some), samples.reply(text))) == [reason]
+    assert list(filter_explanation.describe_filters(declaration_of(some))) == [f"opt_outs={wanted}"]

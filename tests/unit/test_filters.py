@@ -18,6 +18,8 @@ from workers.filters import Filters, from_handler
         {"channels": {"SMS"}},
         {"sources": {"gw"}},
         {"final": False},
+        {"opt_outs": True},
+        {"opt_outs": False},
     ],
 )
 def test_written_down_they_let_the_same_events_pass(options: dict[str, Any]) -> None:
@@ -30,4 +32,17 @@ def test_written_down_they_let_the_same_events_pass(options: dict[str, Any]) -> 
     for name in samples.NAMES:
         event = samples.one(name)
         assert read.wants(event) is declaration_of(known).wants(event)
+    for text in ("Stop", "start!", "Yes", None):
+        assert read.wants(samples.reply(text)) is declaration_of(known).wants(samples.reply(text))
     assert read.name == "known"
+
+
+@pytest.mark.parametrize(
+    ("opt_outs", "texts"),
+    [(None, ["STOP", "Start.", "Yes", None]), (True, ["STOP", "Start."]), (False, ["Yes", None])],
+)
+def test_opt_outs_says_which_replies_pass(opt_outs: bool | None, texts: list[str | None]) -> None:
+    filters = Filters(name="known", kinds=frozenset(("report", "reply")), opt_outs=opt_outs)
+
+    assert [text for text in ("STOP", "Start.", "Yes", None) if filters.wants(samples.reply(text))] == texts
+    assert filters.wants(samples.report()), "it filters replies only"

@@ -113,6 +113,7 @@ def test_secrets_are_redacted() -> None:
         ({"STATUSES": ","}, "STATUSES: is an empty list"),
         ({"KINDS": "reply", "STATUSES": "SEEN"}, "STATUSES: applies to reports only"),
         ({"KINDS": "reply", "FINAL": "true"}, "FINAL: applies to reports only"),
+        ({"KINDS": "report", "OPT_OUTS": "true"}, "OPT_OUTS: applies to replies only"),
         ({"FINAL": "yes"}, "FINAL: must be true or false, not 'yes'"),
         ({"CA": "/nowhere"}, "CA: '/nowhere' cannot be used: No such file or directory"),
         ({"CA": "/dev/null"}, "CA: '/dev/null' cannot be used: it holds no certificate in PEM"),
@@ -166,7 +167,10 @@ def test_what_kubernetes_says_of_a_service_of_that_name_is_not_ours() -> None:
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    for name, value in {**environ(SECRETS="none", TIMEOUT_SECONDS="7"), **environ(NAMED, FINAL="true")}.items():
+    for name, value in {
+        **environ(SECRETS="none", TIMEOUT_SECONDS="7"),
+        **environ(NAMED, FINAL="true", OPT_OUTS="false"),
+    }.items():
         monkeypatch.setenv(name, value)
     importlib.reload(importlib.import_module("workers.handlers.forward.handler"))
     return importlib.import_module("workers.handlers.forward.handler")
@@ -177,6 +181,7 @@ def test_each_target_is_found_as_a_handler(module: ModuleType) -> None:
 
     assert [handler.name for handler in handlers] == ["forward", "forward-crm_eu"]
     assert [handler.final for handler in handlers] == [None, True]
+    assert [handler.opt_outs for handler in handlers] == [None, False]
     assert [handler.concurrency for handler in handlers] == [32, 32]
     assert handlers[0].timeout_seconds > 7, "its own time is over first"
 

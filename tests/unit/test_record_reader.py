@@ -13,6 +13,7 @@ from shared.batches import Accepted
 from shared.metrics import MAX_UNKNOWN_STATUSES, Metrics
 from workers.expand.fan_out import RecordResult
 from workers.expand.record_reader import RecordReader, split_records
+from workers.filters import EventKind, Filters
 from workers.runtime.settlement import FanOutEvent, NewFailure
 
 
@@ -135,3 +136,24 @@ def test_no_more_than_fifty_names_of_statuses_are_counted() -> None:
     assert len(counted) == MAX_UNKNOWN_STATUSES + 1
     assert counted["unknown_status|other"] == 20
     assert counted["unknown_status|NEW-AA"] == 2
+
+
+def test_a_reply_that_opts_out_goes_to_the_handlers_that_want_it_and_the_next_one_elsewhere() -> None:
+    replies: frozenset[EventKind] = frozenset(("reply",))
+    handlers = [
+        Filters(name="optout", kinds=replies, opt_outs=True),
+        Filters(name="chat", kinds=replies, opt_outs=False),
+        Filters(name="log", kinds=replies),
+    ]
+    reader = RecordReader(handlers)
+
+    masks = [
+        item.mask
+        for text in ("Stop!", "Yes", "START", "Yes", "stop")
+        for item in reader.read_items(
+            Accepted("reply", "gw", 1_700_000_000_000, 1, json.dumps({"req_uuid": "u", "message": {"text": text}}))
+        )
+        if isinstance(item, FanOutEvent)
+    ]
+
+    assert masks == ["101", "011", "101", "011", "101"]

@@ -77,6 +77,8 @@ WRONG: Final = {
     "CALLBACKS_FORWARD_URL": "ftp://crm.example/",
     "CALLBACKS_FORWARD_SECRETS": "abc",
     "CALLBACKS_LOG_FILE": "/proc/log/file",
+    "CALLBACKS_OPTOUT_WORDS": "!!!",
+    "CALLBACKS_OPTIN_WORDS": "STOP",
 }
 OF_OTHER_HANDLERS: Final = tuple(list(WRONG)[list(WRONG).index("DATABASE_URL") :])
 # Read by the handler that starts here, in its own worker processes.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from shared import opt_outs
 from shared.events import Event
 from workers.declaration import Handler
 
@@ -16,6 +17,12 @@ def explain(handler: Handler, event: Event) -> Iterator[str]:
     if handler.sources is not None and event.source not in handler.sources:
         yield f"it takes sources={_set(handler.sources)}, and this is from {event.source!r}"
     if event.kind == "reply":
+        if handler.opt_outs is not None and (opt_outs.wish(event.text) is not None) is not handler.opt_outs:
+            which = "are" if handler.opt_outs else "are not"
+            yield (
+                f"it takes opt_outs={handler.opt_outs}, replies that {which} STOP, START or another such keyword, and "
+                f"this one is {'not ' * handler.opt_outs}one"
+            )
         return
     if handler.statuses is not None and event.status not in handler.statuses:
         yield f"it takes statuses={_set(handler.statuses)}, and this is {event.status!r}"
@@ -40,6 +47,8 @@ def describe_filters(handler: Handler) -> Iterator[str]:
             yield f"{option}={_set(values)}"
     if handler.final is not None:
         yield f"final={handler.final}"
+    if handler.opt_outs is not None:
+        yield f"opt_outs={handler.opt_outs}"
 
 
 def _set(values: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import callback_events, events, json_reader, recent_rate, wire
+from shared import callback_events, events, json_reader, opt_outs, recent_rate, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
@@ -49,6 +49,7 @@ class RecordReader:
         metrics: Metrics | None = None,
     ) -> None:
         self._handlers = tuple(handlers)
+        self._reads_wishes = any(handler.opt_outs is not None for handler in self._handlers)
         self._metrics = Metrics() if metrics is None else metrics
         self._unknown_statuses: set[str] = set()
         self._masks: dict[tuple[object, ...], str] = {}
@@ -134,7 +135,7 @@ class RecordReader:
             if event.status not in events.STATUSES:
                 self._count_unknown_status(event.status)
         else:
-            traits = (event.source, event.channel)
+            traits = (event.source, event.channel, opt_outs.wish(event.text) if self._reads_wishes else None)
         mask = self._masks.get(traits)
         if mask is None:
             mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)

@@ -32,8 +32,9 @@ def incomplete_samples_for(handler: Handler) -> dict[str, Event]:
     matching = _matching_fields(handler)
     found: dict[str, Event] = {}
     for kind, make in (("report", samples.report), ("reply", samples.reply)):
-        known = matching if kind == "report" else {key: value for key, value in matching.items() if key != "status"}
-        for field in make().__struct_fields__:
+        fields = make().__struct_fields__
+        known = {key: value for key, value in matching.items() if key in fields}
+        for field in fields:
             if field not in (
                 "id",
                 "source",
@@ -52,11 +53,11 @@ def _matching_fields(handler: Handler) -> dict[str, Any]:
     statuses = sorted(handler.statuses or _STATUSES)
     channels = sorted(handler.channels or ("VIBER",))
     sources = sorted(handler.sources or ("samples",))
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"text": "STOP"} if handler.opt_outs else {}
     for status, channel, source in itertools.product(statuses, channels, sources):
         event: Event = samples.report(status, channel, source=source)
         if "report" not in handler.kinds:
-            event = samples.reply(channel=channel, source=source)
+            event = samples.reply(given.get("text", "Yes"), channel=channel, source=source)
         if handler.wants(event):
             if isinstance(event, ReportEvent) and (handler.statuses is not None or handler.final is not None):
                 given["status"] = status

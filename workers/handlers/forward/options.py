@@ -115,6 +115,7 @@ PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "CHANNELS": words,
     "SOURCES": words,
     "FINAL": boolean,
+    "OPT_OUTS": boolean,
     "CA": ca_file,
     "ALLOW_PRIVATE": boolean,
     "TIMEOUT_SECONDS": seconds,

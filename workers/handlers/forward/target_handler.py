@@ -45,6 +45,7 @@ def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Call
         channels=options.channels,
         sources=options.sources,
         final=options.final,
+        opt_outs=options.opt_outs,
         attempts=ATTEMPTS,
         timeout_seconds=options.timeout_seconds + _MARGIN_SECONDS,
         concurrency=options.concurrency,

@@ -6,6 +6,7 @@
     …_KINDS                          report, reply; both by default
     …_STATUSES, _CHANNELS, _SOURCES  only events with one of these
     …_FINAL                          true: only final reports; false: only reports that are not final
+    …_OPT_OUTS                       true: only replies that say STOP, START or another keyword; false: only the others
     …_CA                             a file of the only trusted certificates, instead of the public ones
     …_ALLOW_PRIVATE                  true: the URL's address may be private
     …_TIMEOUT_SECONDS                limit for connecting and the response; 20
@@ -34,7 +35,16 @@ CONCURRENCY: Final = 32
 _VARIABLE: Final = re.compile(rf"{PREFIX}(?:([A-Z0-9][A-Z0-9_]{{0,54}}?)_)?({'|'.join(options.PARSERS)})")
 
 # The options that say which events a target gets. All processes that know the handlers read them.
-_HANDLER_OPTIONS: Final = ("KINDS", "STATUSES", "CHANNELS", "SOURCES", "FINAL", "TIMEOUT_SECONDS", "CONCURRENCY")
+_HANDLER_OPTIONS: Final = (
+    "KINDS",
+    "STATUSES",
+    "CHANNELS",
+    "SOURCES",
+    "FINAL",
+    "OPT_OUTS",
+    "TIMEOUT_SECONDS",
+    "CONCURRENCY",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,7 @@ class TargetOptions:
     channels: frozenset[str] | None = None
     sources: frozenset[str] | None = None
     final: bool | None = None
+    opt_outs: bool | None = None
     timeout_seconds: float = TIMEOUT_SECONDS
     concurrency: int = CONCURRENCY
 
@@ -142,12 +153,16 @@ def _parse_options(given: Mapping[str, str], prefix: str, problems: list[str]) -
             values[option.lower()] = options.PARSERS[option](value)
         except ValueError as exc:
             problems.append(f"{prefix}{option}: {exc}")
-    if ReportEvent not in values.get("kinds", (ReportEvent,)):
-        problems += [
-            f"{prefix}{option}: applies to reports only, and KINDS excludes them"
-            for option in ("STATUSES", "FINAL")
-            if option in given
-        ]
+    for kind, name, filtering in (
+        (ReportEvent, "reports", ("STATUSES", "FINAL")),
+        (ReplyEvent, "replies", ("OPT_OUTS",)),
+    ):
+        if kind not in values.get("kinds", (kind,)):
+            problems += [
+                f"{prefix}{option}: applies to {name} only, and KINDS excludes them"
+                for option in filtering
+                if option in given
+            ]
     return values
 
 
