@@ -17,7 +17,8 @@ from callbacks.testing import Conformance, Result, Worker
 from examples import everyday
 from workers import registry
 from workers.handlers.sql.database_url import DatabaseUrl
-from workers.handlers.sql.handler import EventStore
+from workers.handlers.sql.event_store import EventStore
+from workers.handlers.sql.writer import write_events
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -93,7 +94,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventSto
     """Return the tables of the handler `sql`, which `refund` reads."""
     url = f"sqlite:///{tmp_path}/callbacks.db"
     monkeypatch.setenv("DATABASE_URL", url)
-    store = EventStore(DatabaseUrl.parse(url))
+    store = EventStore(DatabaseUrl.parse(url), write_events)
     yield store
     store.close()
 

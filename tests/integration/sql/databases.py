@@ -13,7 +13,8 @@ from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events
 from tests.environment import stripped_environment
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
-from workers.handlers.sql.handler import EventStore
+from workers.handlers.sql.event_store import EventStore
+from workers.handlers.sql.writer import write_events
 
 REPOSITORY = Path(__file__).parents[3]
 BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -76,7 +77,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.address = DatabaseUrl.parse(url)
-        self.store = EventStore(self.address, retry_seconds=0)
+        self.store = EventStore(self.address, write_events, retry_seconds=0)
 
     def write(self, *given: Event) -> None:
         self.store.write(given)

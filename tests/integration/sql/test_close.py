@@ -9,10 +9,12 @@ from workers.declaration import ATTRIBUTE
 from workers.deliver.call.caller import Caller
 from workers.handlers.sql import handler as sql
 from workers.handlers.sql.database_url import DatabaseUrl
+from workers.handlers.sql.event_store import EventStore
+from workers.handlers.sql.writer import write_events
 
 
 def test_the_connection_is_closed_when_the_worker_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = sql.EventStore(DatabaseUrl.parse(f"sqlite:///{tmp_path}/events.db"))
+    store = EventStore(DatabaseUrl.parse(f"sqlite:///{tmp_path}/events.db"), write_events)
     monkeypatch.setattr(sql, "_store", lambda: store)
 
     with Caller(getattr(sql.sql, ATTRIBUTE)) as calls:

@@ -20,7 +20,8 @@ from workers.deliver.call.caller import Caller
 from workers.handlers.sql import database_check, database_url, history
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.errors import DatabaseUnavailable
-from workers.handlers.sql.handler import EventStore
+from workers.handlers.sql.event_store import EventStore
+from workers.handlers.sql.writer import write_events
 from workers.runtime.outcome import DONE, RetryRequested
 
 
@@ -64,7 +65,7 @@ def test_a_server_that_stops_is_used_again_when_it_is_back(
 def test_a_restart_costs_no_event_an_attempt(server: PostgresServer) -> None:
     with server:
         database = Database(server.new_database())
-        waiting = EventStore(database.address, retry_seconds=60)
+        waiting = EventStore(database.address, write_events, retry_seconds=60)
         waiting.write([report("ACCEPTD")])
         server.stop(signal.SIGQUIT)  # as a crash
         with ThreadPoolExecutor() as threads:
@@ -79,18 +80,18 @@ def test_a_restart_costs_no_event_an_attempt(server: PostgresServer) -> None:
 
 
 def test_while_it_is_unavailable_not_every_call_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = EventStore(DatabaseUrl.parse(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), retry_seconds=0)
+    store = EventStore(DatabaseUrl.parse(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), write_events, retry_seconds=0)
     retry_reason(store)
     store._next_try = time.monotonic() + 60
     opened: list[DatabaseUrl] = []
-    monkeypatch.setattr("workers.handlers.sql.handler.open_engine", opened.append)
+    monkeypatch.setattr("workers.handlers.sql.event_store.open_engine", opened.append)
     with pytest.raises(Retry, match="Connection refused"):
         store.write([report("SEEN")])
     assert opened == []
 
 
 def test_a_whole_batch_is_retried_and_not_tried_event_by_event() -> None:
-    store = EventStore(DatabaseUrl.parse(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), retry_seconds=0)
+    store = EventStore(DatabaseUrl.parse(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), write_events, retry_seconds=0)
 
     @handler(ReportEvent, ReplyEvent, batch=True)
     def sql(events: list[Event]) -> None:
@@ -117,7 +118,7 @@ def test_errors_of_password_database_and_rights_do_not_contain_the_password(
     }
     for wrong, words in cases.items():
         address = DatabaseUrl.parse(wrong)
-        store = EventStore(address, retry_seconds=0)
+        store = EventStore(address, write_events, retry_seconds=0)
         texts = [retry_reason(store), database_check.find_problem(address)]
         with pytest.raises(DatabaseUnavailable) as error, history.open_history(address):
             pass
@@ -147,7 +148,7 @@ def test_what_is_locked_for_long_is_retried_and_then_written(
     database.write(report("ACCEPTD"))
     monkeypatch.setattr(database_url, "LOCK_SECONDS", 1)
     locking = database_url.open_engine(database.address)
-    store = EventStore(database.address, retry_seconds=0)
+    store = EventStore(database.address, write_events, retry_seconds=0)
     with locking.begin() as connection:
         connection.exec_driver_sql("UPDATE callbacks_messages SET status = 'LOCKED'")
         assert "lock" in retry_reason(store)
@@ -231,9 +232,9 @@ def test_a_file_that_is_not_a_database_and_a_folder_that_cannot_be_created_are_n
     no_database = DatabaseUrl.parse(f"sqlite:///{tmp_path}/file")
     no_folder = DatabaseUrl.parse(f"sqlite:///{tmp_path}/file/below/x.db")
 
-    assert "file is not a database" in retry_reason(EventStore(no_database, retry_seconds=0))
+    assert "file is not a database" in retry_reason(EventStore(no_database, write_events, retry_seconds=0))
     assert "file is not a database" in database_check.find_problem(no_database)
-    assert "file" in retry_reason(EventStore(no_folder, retry_seconds=0))
+    assert "file" in retry_reason(EventStore(no_folder, write_events, retry_seconds=0))
     assert "is not a folder" in database_check.find_problem(no_folder)
 
 

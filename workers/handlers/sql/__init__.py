@@ -1,6 +1,7 @@
 """The handler `sql`: keeps each message's current status, its history and the replies in SQLite or PostgreSQL.
 
-handler         what the worker loads: retries while the database is unavailable, and what its errors mean for events
+handler         what the worker loads
+event_store     writes events: retries while the database is unavailable, and what its errors mean for events
 writer          writes a batch of events to the tables, each once
 current_status  which of a message's statuses is the current one
 texts           makes texts that every database can store
