@@ -67,9 +67,9 @@ def refund(event: ReportEvent) -> None:
         database.execute("INSERT OR IGNORE INTO credits VALUES (?, ?, ?)", row)
 
 
-@handler(ReplyEvent, concurrency=32, attempts=5, timeout_seconds=30)
+@handler(ReplyEvent, opt_outs=False, concurrency=32, attempts=5, timeout_seconds=30)
 async def answer(event: ReplyEvent) -> None:
-    """Answer each reply: 32 at a time, later if the other side is busy, not at all if it refuses."""
+    """Answer each reply but STOP: 32 at a time, later if the other side is busy, not at all if it refuses."""
     if event.text is None or event.sender is None or await asyncio.to_thread(_is_answered, event, event.sender):
         return  # a sticker, no sender, or already answered
     await asyncio.to_thread(_post, "EVERYDAY_ANSWER_URL", event.id, {"to": event.sender, "text": THANKS})

@@ -156,8 +156,8 @@ class Settings:
         "DATABASE_URL",
         "sqlite:///var/callbacks.db",
         parse_text,
-        "database of the `sql` handler: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`, with several "
-        "hosts `@HOST:PORT,HOST:PORT/NAME`",
+        "database of the handlers `sql` and `optout`: `sqlite:///PATH` or "
+        "`postgresql://USER:PASSWORD@HOST:PORT/NAME`, with several hosts `@HOST:PORT,HOST:PORT/NAME`",
     )
     stream_url: str = _option(
         "CALLBACKS_STREAM_URL",

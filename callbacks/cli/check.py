@@ -12,7 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import click
 import msgspec
@@ -319,8 +319,12 @@ def _notices(loaded: settings.Settings) -> Iterator[CheckResult]:
         yield CheckResult("ok", f"notices go to {names}; `callbacks notify --test` tries them")
 
 
+# The packages of the handlers that write to DATABASE_URL.
+_USE_DATABASE: Final = ("workers.handlers.sql.", "workers.handlers.optout.")
+
+
 def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
-    """Yield what there is to say of the handlers, and of the database of `sql` if it is one of them."""
+    """Yield what there is to say of the handlers, and of the database if one of them writes to it."""
     with quiet_log():
         found = registry.load_each(loaded.handlers, with_settings=True)
     for error in found.problems.values():
@@ -330,6 +334,7 @@ def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
                 problem,
                 "Correct the handler or CALLBACKS_HANDLERS; until then its workers stop, the others keep running.",
             )
+    has_checked_database = False
     for handler in (handler for handlers in found.handlers.values() for handler in handlers):
         yield CheckResult("ok", f"handler {handler.name!r}: {handler.location}")
         yield from _pause(loaded, handler)
@@ -340,7 +345,8 @@ def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
                 f"handler {handler.name!r} waits for the status {status!r}, which the specification does not know",
                 f"Did you mean {meant}?" if meant else f"It knows {', '.join(sorted(STATUSES))}.",
             )
-        if handler.location.startswith("workers.handlers.sql."):
+        if not has_checked_database and handler.location.startswith(_USE_DATABASE):
+            has_checked_database = True
             yield from _database(loaded.database_url)
         if handler.location.startswith("workers.handlers.stream."):
             yield from _stream()

@@ -51,6 +51,7 @@ _COMMANDS: Final = {
     "export": ("callbacks.cli.export:export", "Print all that mentions a person's number, as one JSON document."),
     "forget": ("callbacks.cli.forget:forget", "Erase people's numbers and texts from every store."),
     "stats": ("callbacks.cli.stats:stats", "Count messages by status, job and day."),
+    "optouts": ("callbacks.cli.optouts:optouts", "List, check, import or export the numbers that opted out."),
     "simulate": ("callbacks.cli.simulate:simulate", "Send a campaign, or one event, to a URL as the gateway would."),
     "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers; or a body."),
     "completion": ("callbacks.cli.completion:completion", "Print the script that completes commands in a shell."),
@@ -74,7 +75,7 @@ _FIND_DEV: Final = frozenset(
     ("audit", "backfill", "dead", "export", "forget", "handlers", "quarantine", "retries", "tail", "top")
 )
 _READ_CELLS: Final = frozenset(("audit", "top"))
-_FIND_DATABASE_OF_DEV: Final = frozenset(("export", "forget", "jobs", "message", "messages", "stats"))
+_FIND_DATABASE_OF_DEV: Final = frozenset(("export", "forget", "jobs", "message", "messages", "optouts", "stats"))
 
 
 class _Commands(Group):

@@ -28,17 +28,21 @@ def open_history() -> Iterator[history.History]:
 
 
 @contextmanager
-def open_connection() -> Iterator["Connection"]:
-    """Open the database of the settings to read it. An error of the database ends the command with exit code 1."""
+def open_connection(*, handler: str = "sql") -> Iterator["Connection"]:
+    """Open the database of the settings to read what `handler` wrote. An error of it ends the command with exit 1."""
     try:
-        address = DatabaseUrl.parse(settings.load(process="history").database_url)
-    except ValueError as exc:
-        raise ConfigurationError([str(exc)]) from exc
-    try:
-        with history.open_connection(address) as connection:
+        with history.open_connection(database_address(), handler=handler) as connection:
             yield connection
     except DatabaseUnavailable as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def database_address() -> DatabaseUrl:
+    """Return the database of the settings. Raise ConfigurationError."""
+    try:
+        return DatabaseUrl.parse(settings.load(process="history").database_url)
+    except ValueError as exc:
+        raise ConfigurationError([str(exc)]) from exc
 
 
 def overdue_before() -> datetime:

@@ -11,6 +11,7 @@ from typing import Final
 from benchmarks import capacity, sizing, summary, table
 from benchmarks.command import RESULTS
 from shared import settings
+from shared.opt_outs import IN_WORDS, OUT_WORDS
 from tests.docs import pages
 from tests.hosts import faults, results
 from workers.handlers.forward.rules import RULES
@@ -34,6 +35,14 @@ def forward_table() -> Iterator[str]:
     yield "|---|---|---|"
     for row in RULES:
         yield f"| {row.answers} | {row.event.value} | {row.target.value} |"
+
+
+def opt_outs_table() -> Iterator[str]:
+    """Yield the table of the keywords with which a reply opts out or in."""
+    yield "| a reply | keywords |"
+    yield "|---|---|"
+    yield f"| opts out | {', '.join(OUT_WORDS)} |"
+    yield f"| opts in | {', '.join(IN_WORDS)} |"
 
 
 def hosts_table() -> Iterator[str]:
@@ -67,6 +76,7 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("docs/privacy.md", "<!-- unreachable: made by make docs -->", unreachable_list),
     ("docs/guarantees.md", "<!-- hosts: made by make hosts -->", hosts_table),
     ("docs/built-in-handlers.md", "<!-- forward: made by make docs -->", forward_table),
+    ("docs/built-in-handlers.md", "<!-- keywords: made by make docs -->", opt_outs_table),
 )
 
 

@@ -40,6 +40,18 @@ def test_its_settings_make_a_handler(blocks: list[Block], tmp_path: Path) -> Non
         assert_extras(install.removeprefix("pip install -e "))
 
 
+@with_blocks(PAGE, "`optout`: who wants no further messages")
+def test_a_number_that_opted_out_is_not_written_to(blocks: list[Block], tmp_path: Path) -> None:
+    exported, checked = blocks[0].text.splitlines()
+    database = re.sub(r"DATABASE_URL=\S+", f"DATABASE_URL=sqlite:///{tmp_path}/callbacks.db", exported)
+
+    said = shell("\n".join([database, "echo 0035679000123 | callbacks optouts import", checked]), tmp_path)
+    assert said.stdout.endswith("do not write to this number\n")
+    other = shell("\n".join([database, checked.replace("35679000123", "447700900123")]), tmp_path)
+    assert "may be written to" in other.stdout
+    assert "do not write" not in other.stdout
+
+
 def assert_extras(requirement: str) -> None:
     (extras,) = re.findall(r"^'\.\[([\w,]+)\]'$", requirement)
     offered = metadata(DISTRIBUTION).get_all("Provides-Extra", [])

@@ -69,6 +69,8 @@ WRONG = [
     ("CALLBACKS_NOTIFY_SILENCE_SECONDS", "soon", "ops"),
     ("CALLBACKS_OVERDUE_SECONDS", "0", "ops"),
     ("DATABASE_URL", "mysql://u@h/x", "sql"),
+    ("CALLBACKS_OPTOUT_WORDS", "!!!", "workers.handlers.optout.handler"),
+    ("CALLBACKS_OPTIN_WORDS", "STOP", "workers.handlers.optout.handler"),
     ("CALLBACKS_STREAM_URL", "localhost", "stream"),
     ("CALLBACKS_STREAM_KEY", "rq:mine", "stream"),
     ("CALLBACKS_STREAM_MAXLEN", "0", "stream"),
@@ -87,7 +89,13 @@ WRONG = [
 # The processes start without these folders, and say so while they run.
 ONLY_ADVICE = ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")
 # What each built-in handler keeps of its settings, by its module.
-CACHES = {"log": "_writer", "jsonl.handler": "_files", "sql.handler": "_store", "stream.handler": "_stream"}
+CACHES = {
+    "log": "_writer",
+    "jsonl.handler": "_files",
+    "sql.handler": "_store",
+    "optout.handler": "_store",
+    "stream.handler": "_stream",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +121,7 @@ def check(environ: dict[str, str]) -> str:
 
 def start(reader: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what the start of a process says is wrong, for a handler what each of its workers says."""
-    if reader in registry.installed_names():
+    if _is_handler(reader):
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(HandlerError) as refused:
@@ -125,11 +133,16 @@ def start(reader: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch)
     return [problem for prefix, _, problem in found if prefix in ("callbacks", "Error")]
 
 
+def _is_handler(reader: str) -> bool:
+    """Return whether a reader is the name or the module of a handler; else it is a process."""
+    return reader in registry.installed_names() or reader.startswith("workers.handlers.")
+
+
 @pytest.mark.parametrize(("variable", "value", "reader"), WRONG, ids=lambda value: value or "empty")
 def test_check_says_what_the_process_says(
     variable: str, value: str, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_handler = reader in registry.installed_names()
+    is_handler = _is_handler(reader)
     needed = FORWARD if reader == "forward" else SIGNED if variable == "CALLBACKS_NOTIFY_SECRET" else {}
     environ = {**BASE, **needed, variable: value}
     if is_handler:

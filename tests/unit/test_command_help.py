@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from callbacks.cli.main import main
 
-GROUPS = ("worker", "handlers", "dead", "quarantine", "retries")
+GROUPS = ("worker", "handlers", "dead", "quarantine", "retries", "optouts")
 
 
 def test_these_are_the_groups_of_commands() -> None:

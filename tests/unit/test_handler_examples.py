@@ -14,7 +14,7 @@ import pytest
 
 from callbacks import Event, ReportEvent, history, samples
 from callbacks.testing import Conformance, Result, Worker
-from examples import everyday
+from examples import consent, everyday
 from workers import registry
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.event_store import EventStore
@@ -261,3 +261,30 @@ class TestAlert(Conformance):
 
     def effects(self) -> Collection[object]:
         return rows(self.folder, "SELECT * FROM ends")
+
+
+def test_a_customer_who_says_stop_is_not_written_to_until_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "customers.db"
+    monkeypatch.setenv("CONSENT_FILE", str(file))
+    stop, start = (
+        samples.reply(text, sender="+356 79000123", occurred_at=NOON + timedelta(minutes=minute))
+        for text, minute in (("Stop", 1), ("START", 2))
+    )
+    other = samples.reply("STOP", sender="447700900123")
+
+    assert outcomes(consent.consent, samples.reply("Yes")) == ["filtered"]
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(consent._TABLE)
+        database.execute("INSERT INTO customers (number_digits) VALUES ('35679000123')")
+        database.commit()
+        query = "SELECT number_digits, may_be_written_to FROM customers"
+        for events, expected in (([stop, other], 0), ([start, stop], 1), ([stop, start, stop], 1)):
+            assert set(outcomes(consent.consent, *events)) == {"done"}
+            assert database.execute(query).fetchall() == [("35679000123", expected)]
+
+
+def test_a_reply_that_says_stop_is_not_answered(receiver: Receiver) -> None:
+    assert outcomes(everyday.answer, samples.reply("STOP")) == ["filtered"]
+    assert receiver.posts == []

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, samples
 from callbacks.testing import Conformance
 from tests.redis_server import RedisServer
 
@@ -58,6 +59,22 @@ class TestSql(BuiltIn):
         with closing(sqlite3.connect(self.path)) as database:
             tables = ("callbacks_messages", "callbacks_statuses", "callbacks_replies")
             return [row for table in tables for row in database.execute(f"SELECT * FROM {table}")]
+
+
+class TestOptout(BuiltIn):
+    @pytest.fixture
+    def callbacks_handler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+        self.path = tmp_path / "callbacks.db"
+        return self.load(monkeypatch, "optout.handler", "optout", DATABASE_URL=f"sqlite:///{self.path}")
+
+    def bad_events(self) -> Sequence[Event]:
+        return [samples.reply("STOP", sender=None)]
+
+    def effects(self) -> Collection[object]:
+        if not self.path.exists():
+            return []
+        with closing(sqlite3.connect(self.path)) as database:
+            return list(database.execute("SELECT * FROM callbacks_opt_outs"))
 
 
 class TestJsonl(BuiltIn):

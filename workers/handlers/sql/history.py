@@ -291,10 +291,13 @@ def open_history(address: DatabaseUrl) -> Iterator[History]:
 
 
 @contextmanager
-def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
-    """Yield a connection that reads the tables of this release at `address`. Raise DatabaseUnavailable."""
+def open_connection(address: DatabaseUrl, *, handler: str = "sql") -> Iterator[Connection]:
+    """Yield a connection that reads the tables of this release at `address`. Raise DatabaseUnavailable.
+
+    `handler` is the one that fills the tables which are read.
+    """
     if address.file is not None and not address.file.exists():
-        raise NoMessages(_no_messages_text(address))
+        raise NoMessages(_no_tables_text(address, handler))
     engine = open_engine(address, read_only=True)
     try:
         with engine.connect() as connection:
@@ -303,10 +306,10 @@ def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
                 raise SchemaMismatch(f"{address.redacted_url}: {schema.newer_schema_text(connection)}")
             if state == "older":
                 raise SchemaMismatch(
-                    f"{address.redacted_url}: its tables are older: a worker of the handler `sql` upgrades them"
+                    f"{address.redacted_url}: its tables are older: a worker of the handler `{handler}` upgrades them"
                 )
             if state == "absent":
-                raise NoMessages(_no_messages_text(address))
+                raise NoMessages(_no_tables_text(address, handler))
             yield connection
     except SQLAlchemyError as exc:
         error = translate_error(exc, address.redact)
@@ -318,8 +321,9 @@ def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
     raise DatabaseUnavailable(f"{address.redacted_url} cannot be used: {error}")
 
 
-def _no_messages_text(address: DatabaseUrl) -> str:
-    return f"{address.redacted_url} has no messages yet: add `sql` to CALLBACKS_HANDLERS and start its worker"
+def _no_tables_text(address: DatabaseUrl, handler: str) -> str:
+    what = "messages" if handler == "sql" else "opt-outs"
+    return f"{address.redacted_url} has no {what} yet: add `{handler}` to CALLBACKS_HANDLERS and start its worker"
 
 
 def _columns(table: Any, struct: type[Struct]) -> Any:

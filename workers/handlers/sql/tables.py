@@ -139,3 +139,20 @@ replies: Final = Table(
     Index("callbacks_replies_api_job_id", "api_job_id", "sender_key"),
     Index("callbacks_replies_received_at", "received_at"),
 )
+
+# One row for each number that opted out of messages or in again, with its latest wish (the handler `optout`).
+opt_outs: Final = Table(
+    "callbacks_opt_outs",
+    metadata,
+    Column("number_key", text_type(), primary_key=True),
+    Column("number", text_type()),
+    Column("opted_out", Boolean, nullable=False),
+    Column("changed_at", UtcTime),
+    Column("source", text_type(), nullable=False),
+    Column("channel", text_type()),
+    Column("recipient", text_type()),
+    Column("keyword", text_type()),
+    Column("event_id", text_type()),
+    Column("wish_rank", text_type(), nullable=False),
+    Index("callbacks_opt_outs_opted_out", "opted_out", "changed_at"),
+)

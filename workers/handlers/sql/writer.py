@@ -87,14 +87,14 @@ def _integer(value: int | None) -> int | None:
 
 def _insert_new(connection: Connection, table: Table, rows: dict[str, TableRow]) -> list[TableRow]:
     """Insert the rows of events that are not in the table, and return those."""
-    statement, values = _insert_statement(connection, table, [rows[event_id] for event_id in sorted(rows)])
+    statement, values = insert_statement(connection, table, [rows[event_id] for event_id in sorted(rows)])
     statement = statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(table.c.event_id)
     return [rows[event_id] for event_id in connection.execute(statement, values).scalars()]
 
 
 def _upsert(connection: Connection, rows: list[TableRow]) -> None:
     """Do in the database what `current_status.merge` does."""
-    statement, values = _insert_statement(connection, tables.messages, rows)
+    statement, values = insert_statement(connection, tables.messages, rows)
     new, old = statement.excluded, tables.messages.c
     wins = new.status_rank > old.status_rank
     changes = {name: case((wins, new[name]), else_=old[name]) for name in current_status.CURRENT_COLUMNS}
@@ -109,7 +109,7 @@ def _upsert(connection: Connection, rows: list[TableRow]) -> None:
     connection.execute(statement, values).close()
 
 
-def _insert_statement(connection: Connection, table: Table, rows: Sequence[TableRow]) -> tuple[Any, Any]:
+def insert_statement(connection: Connection, table: Table, rows: Sequence[TableRow]) -> tuple[Any, Any]:
     """Return an INSERT of the rows in their order, to be completed, and its parameters.
 
     PostgreSQL gets all rows as one parameter in JSON. With one parameter for each value, a thousand rows have 15,000,

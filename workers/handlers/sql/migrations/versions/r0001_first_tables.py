@@ -1,4 +1,4 @@
-"""The first tables: messages, their statuses, replies."""
+"""The first tables: messages, their statuses, replies, opt-outs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -90,6 +90,20 @@ def upgrade() -> None:
     _index("replies", "orig_message_id")
     _index("replies", "api_job_id", "sender_key")
     _index("replies", "received_at")
+    op.create_table(
+        "callbacks_opt_outs",
+        sa.Column("number_key", _TEXT, primary_key=True),
+        sa.Column("number", _TEXT),
+        sa.Column("opted_out", sa.Boolean, nullable=False),
+        sa.Column("changed_at", _TIME),
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("channel", _TEXT),
+        sa.Column("recipient", _TEXT),
+        sa.Column("keyword", _TEXT),
+        sa.Column("event_id", _TEXT),
+        sa.Column("wish_rank", _TEXT, nullable=False),
+    )
+    _index("opt_outs", "opted_out", "changed_at")
 
 
 def downgrade() -> None:

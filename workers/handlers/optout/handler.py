@@ -1,0 +1,54 @@
+"""The handler `optout`: keeps which numbers want no further messages.
+
+    DATABASE_URL             the database, as for the handler `sql`, which need not be on
+    CALLBACKS_OPTOUT_WORDS   further keywords that opt out, beyond STOP and so on; -WORD removes one
+    CALLBACKS_OPTIN_WORDS    further keywords that opt in again, beyond START and so on
+
+A repeated reply has one effect, and a late one undoes nothing that was said after it. While the database is unavailable
+the replies wait and are retried.
+"""
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from callbacks import Reject, ReplyEvent, handler
+from callbacks.opt_outs import Keywords
+from workers.handlers.optout.wish_table import write_events
+from workers.handlers.sql.database_url import DatabaseUrl, read_url
+from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventStore
+
+
+# Read at the first event, not on import: processes that do not run this handler import the module too.
+@functools.cache
+def _store() -> EventStore:
+    Keywords.parse(os.environ)  # says what is wrong with them
+    return EventStore(DatabaseUrl.parse(read_url(os.environ)), write_events)
+
+
+@contextmanager
+def lifespan() -> Iterator[None]:
+    """Close the connection when the worker process stops. It is opened at the first use."""
+    try:
+        yield
+    finally:
+        _store().close()
+
+
+@handler(
+    ReplyEvent,
+    name="optout",
+    opt_outs=True,
+    batch=True,
+    attempts=ATTEMPTS,
+    timeout_seconds=TIMEOUT_SECONDS,
+    lifespan=lifespan,
+    settings=_store,
+)
+def optout(events: Sequence[ReplyEvent]) -> None:
+    """Write the wishes of the batch, all or none. A reply without a sender is rejected: whose wish it is is unknown."""
+    if not all(event.sender for event in events):
+        problem = "the reply has no sender, so it is unknown who opts out or in"
+        raise Reject(problem) if len(events) == 1 else ValueError(problem)  # the latter has the batch split
+    _store().write(events)
