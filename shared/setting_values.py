@@ -22,6 +22,7 @@ _ROLES: Final[tuple[Role, ...]] = ("read", "act")
 # NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
 _MIN_PASSWORD: Final = 12
 _MAX_PASSWORD: Final = 256
+_MIN_SECRET: Final = 16
 _RANDOM_EXAMPLE: Final = "openssl rand -base64 18"
 
 
@@ -233,6 +234,13 @@ def parse_targets(value: str) -> tuple[str, ...]:
                 "commas, and write a space or comma in a URL as %20 or %2C"
             )
     return found
+
+
+def parse_secret(value: str) -> str:
+    """Return a secret that is long enough, or ""."""
+    if value and len(value) < _MIN_SECRET:
+        raise ValueError(f"must have at least {_MIN_SECRET} characters, for example: {_RANDOM_EXAMPLE}")
+    return value
 
 
 def parse_password(value: str) -> str:

@@ -33,6 +33,7 @@ from shared.setting_values import (
     parse_password,
     parse_redis_url,
     parse_seconds,
+    parse_secret,
     parse_targets,
     parse_text,
     parse_tokens,
@@ -41,6 +42,7 @@ from shared.setting_values import (
 )
 
 Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
+SqlErasure: TypeAlias = Literal["erase", "pseudonymise"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
 # `history`: what reads the database of the handler `sql`. `cells`: the commands that read every cell. `notify`: the one
 # that tries the targets of notices. `command`: the other commands; `check` reads everything.
@@ -158,6 +160,19 @@ class Settings:
         parse_text,
         "database of the handlers `sql` and `optout`: `sqlite:///PATH` or "
         "`postgresql://USER:PASSWORD@HOST:PORT/NAME`, with several hosts `@HOST:PORT,HOST:PORT/NAME`",
+    )
+    forget_sql: SqlErasure = _option(
+        "CALLBACKS_FORGET_SQL",
+        "erase",
+        one_of("erase", "pseudonymise"),
+        "what `callbacks forget` does to rows of `sql`: `erase`, or `pseudonymise` (digests for numbers, no texts)",
+    )
+    forget_secret: str = _option(
+        "CALLBACKS_FORGET_SECRET",
+        "",
+        parse_secret,
+        "key of these digests, at least 16 characters",
+        shown_default="none; required to pseudonymise",
     )
     stream_url: str = _option(
         "CALLBACKS_STREAM_URL",
@@ -388,6 +403,7 @@ FROM_FILE: Final = frozenset(
         "CALLBACKS_OPS_TOKENS",
         "CALLBACKS_NOTIFY",
         "CALLBACKS_NOTIFY_SECRET",
+        "CALLBACKS_FORGET_SECRET",
     )
 )
 # An empty value of these has a meaning; of all others it is the same as none.
@@ -446,6 +462,8 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_NOTIFY_SILENCE_SECONDS": _OPS | _CELLS,
     "CALLBACKS_OVERDUE_SECONDS": frozenset(("ops", "history")),
     "DATABASE_URL": frozenset(("history",)),
+    "CALLBACKS_FORGET_SQL": _COMMAND,
+    "CALLBACKS_FORGET_SECRET": _COMMAND,
     "CALLBACKS_LOG_NUMBERS": frozenset(),
 }
 

@@ -23,14 +23,14 @@ def export(*, number: str) -> None:
     number.
     """
     search = person_stores.parse_numbers([number])
-    with open_redis() as (_, client):
+    with open_redis() as (loaded, client):
         action = Action(
             who=action_log.command_line_user(), by="command", what="export", where="people", chosen="1 number"
         )
         with ActionLog(client).record(action) as progress:
             items = [
                 {"store": store.name, "where": item.where, "until": item.until, "content": item.content}
-                for store in person_stores.all_stores(client, search)
+                for store in person_stores.all_stores(loaded, client, search)
                 for item in store.export()
             ]
             progress.done = len(items)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import IO, Any
 
 import click
@@ -13,8 +14,9 @@ from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
 from shared.counted import counted
 from shared.number_search import NumberSearch
+from shared.settings import Settings
 from workers.admin import action_log
-from workers.admin.action_log import Action, ActionLog
+from workers.admin.action_log import Action, ActionLog, ActionProgress
 from workers.personal_data import erasure
 from workers.personal_data.report import StoreResult
 from workers.personal_data.stores import NOT_REACHED
@@ -38,9 +40,14 @@ def forget(*, numbers: tuple[str, ...], file: IO[str] | None, dry_run: bool, as_
     search = person_stores.parse_numbers((*numbers, *lines))
     if not search.numbers:
         raise click.UsageError("Name a NUMBER, or a file with --from-file.")
-    with open_redis() as (_, client):
-        results = list(_erase(client, search, dry_run=dry_run))
-    is_complete = not any(result.left for result in results)
+    with open_redis() as (loaded, client):
+        results: list[StoreResult] = []
+        steps = _erase(loaded, client, search, dry_run=dry_run)
+        with nullcontext(ActionProgress()) if dry_run else ActionLog(client).record(_action(search)) as progress:
+            for result in steps:
+                results.append(result)
+                progress.done, progress.failed = progress.done + result.erased, progress.failed + result.left
+    is_complete = all(result.is_complete for result in results)
     if as_json:
         click.echo(msgspec.json.encode(_to_json(search, results, dry_run=dry_run, is_complete=is_complete)))
     else:
@@ -48,21 +55,22 @@ def forget(*, numbers: tuple[str, ...], file: IO[str] | None, dry_run: bool, as_
     sys.exit(0 if is_complete else 1)
 
 
-def _erase(client: redis.Redis, search: NumberSearch, *, dry_run: bool) -> Iterator[StoreResult]:
-    if dry_run:
-        yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=True)
-        return
-    action = Action(
+def _action(search: NumberSearch) -> Action:
+    return Action(
         who=action_log.command_line_user(),
         by="command",
         what="forget",
         where="people",
         chosen=counted(len(search.numbers), "number"),
     )
-    with ActionLog(client).record(action) as progress:
-        for result in erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=False):
-            progress.done, progress.failed = progress.done + result.erased, progress.failed + result.left
-            yield result
+
+
+def _erase(loaded: Settings, client: redis.Redis, search: NumberSearch, *, dry_run: bool) -> Iterator[StoreResult]:
+    """Erase from all stores, and yield each result: from Redis first, as workers write to the others from there."""
+    others = person_stores.handler_stores(loaded, search)
+    yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)
+    for store in others:
+        yield store.erase(dry_run=dry_run)
 
 
 def _to_json(
@@ -88,5 +96,5 @@ def _to_text(results: Sequence[StoreResult], *, dry_run: bool) -> Iterator[str]:
         return
     yield "Not reached:"
     yield from (f"  {each}" for each in NOT_REACHED)
-    if any(result.left for result in results):
-        yield "Something is left: see above, then run this again."
+    if not all(result.is_complete for result in results):
+        yield "Something is left, or could not be searched: see above, then run this again."

@@ -1,14 +1,23 @@
 """What `callbacks forget` and `export` share: the numbers, and the stores that the settings name."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import click
 import redis
 
+from callbacks.distribution import MissingExtra
+from shared import settings
+from shared.errors import ConfigurationError
 from shared.number_search import NotANumber, NumberSearch, comparable_number
+from shared.settings import Settings
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
+from workers.personal_data.jsonl_files import JsonlFiles
+from workers.personal_data.log_lines import LogLines
 from workers.personal_data.stores import PersonStore
+from workers.personal_data.stream_entries import StreamEntries
 
 
 def parse_numbers(spellings: Iterable[str]) -> NumberSearch:
@@ -28,6 +37,38 @@ def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStor
     return (WaitingJobs(client, search), Failures(client, search))
 
 
-def all_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
-    """Return every store, those in Redis first."""
-    return (*moving_stores(client, search),)
+def handler_stores(loaded: Settings, search: NumberSearch) -> tuple[PersonStore, ...]:
+    """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not.
+
+    Raises ConfigurationError if their settings are wrong.
+    """
+    found: list[PersonStore] = [
+        JsonlFiles(Path(loaded.jsonl_dir), search),
+        StreamEntries(loaded.stream_url or loaded.redis_url, loaded.stream_key, search),
+    ]
+    if loaded.log_file:
+        found.append(LogLines(Path(loaded.log_file), search, masked=loaded.log_numbers == "masked"))
+    # Without it nothing in this environment can have written to a database.
+    with suppress(MissingExtra):
+        found.insert(0, _sql_tables(loaded, search))
+    return tuple(found)
+
+
+def all_stores(loaded: Settings, client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
+    """Return every store, those in Redis first. Raises ConfigurationError."""
+    return (*moving_stores(client, search), *handler_stores(loaded, search))
+
+
+def _sql_tables(loaded: Settings, search: NumberSearch) -> PersonStore:
+    from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415 # an extra
+    from workers.personal_data.sql_tables import SqlTables  # noqa: PLC0415
+
+    if loaded.forget_sql == "pseudonymise" and not loaded.forget_secret:
+        raise ConfigurationError(
+            ["CALLBACKS_FORGET_SECRET is not set: CALLBACKS_FORGET_SQL=pseudonymise needs it as a key"]
+        )
+    try:
+        address = DatabaseUrl.parse(settings.load(process="history").database_url)
+    except ValueError as exc:
+        raise ConfigurationError([str(exc)]) from exc
+    return SqlTables(address, search, how=loaded.forget_sql, secret=loaded.forget_secret)

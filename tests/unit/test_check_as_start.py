@@ -68,6 +68,8 @@ WRONG = [
     ("CALLBACKS_NOTIFY_AFTER_SECONDS", "0", "ops"),
     ("CALLBACKS_NOTIFY_SILENCE_SECONDS", "soon", "ops"),
     ("CALLBACKS_OVERDUE_SECONDS", "0", "ops"),
+    ("CALLBACKS_FORGET_SQL", "hide", "forget 35699777123"),
+    ("CALLBACKS_FORGET_SECRET", "short", "forget 35699777123"),
     ("DATABASE_URL", "mysql://u@h/x", "sql"),
     ("CALLBACKS_OPTOUT_WORDS", "!!!", "workers.handlers.optout.handler"),
     ("CALLBACKS_OPTIN_WORDS", "STOP", "workers.handlers.optout.handler"),

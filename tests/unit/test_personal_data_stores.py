@@ -5,7 +5,7 @@ import re
 import redis
 
 from callbacks.cli import person_stores
-from shared import keys
+from shared import keys, settings
 from shared.number_search import NumberSearch
 from workers.personal_data import stores
 
@@ -24,6 +24,7 @@ def test_each_key_in_redis_is_in_the_table_or_named_as_one_without_numbers() -> 
 def test_each_store_that_is_searched_has_a_row() -> None:
     # Nothing is sent over it.
     client = redis.Redis(port=1)
-    searched = person_stores.all_stores(client, NumberSearch([]))
+    loaded = settings.load({"CALLBACKS_LOG_FILE": "events.log", "REDIS_URL": "redis://127.0.0.1:1"}, process="command")
+    searched = person_stores.all_stores(loaded, client, NumberSearch([]))
 
     assert [store.name for store in searched] == [row.name for row in stores.ROWS]

@@ -80,7 +80,7 @@ def _append(path: Path, data: bytes) -> None:
         target = _open(path)
     try:
         if stat.S_ISREG(os.fstat(target).st_mode):
-            fcntl.flock(target, fcntl.LOCK_EX)  # released by close
+            _lock_current(path, target)
             size = os.fstat(target).st_size
             if size and os.pread(target, 1, size - 1) != b"\n":
                 data = b"\n" + data  # leave the incomplete line of a killed process or a full disk
@@ -89,6 +89,21 @@ def _append(path: Path, data: bytes) -> None:
             view = view[os.write(target, view) :]
     finally:
         os.close(target)
+
+
+def _lock_current(path: Path, target: int) -> None:
+    """Lock the file until `target` is closed, a descriptor of it. If another file has its name by then, it is of that.
+
+    `callbacks forget` replaces the file under the lock.
+    """
+    while True:
+        fcntl.flock(target, fcntl.LOCK_EX)
+        current = _open(path)
+        if os.path.sameopenfile(current, target):
+            os.close(current)
+            return
+        os.dup2(current, target, inheritable=False)
+        os.close(current)
 
 
 def _open(path: Path) -> int:

@@ -6,7 +6,6 @@ of the others, and the shared text goes with the last job that needs it.
 """
 
 import hashlib
-import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,6 @@ _UNTIL: Final = "until it is delivered or has become a dead letter"
 _JOBS_PER_READ: Final = 50
 _READ_BYTES: Final = 4 << 20
 _FIELDS: Final = ("progress", "finished", "portions")
-_KIND: Final = re.compile(rb'^\["(report|reply)"')
 
 
 class _Job(Struct, frozen=True):
@@ -170,10 +168,9 @@ def _rewrite_events(job: _Job, handler: str, search: NumberSearch) -> _Rewritten
                 kept_finished.add(len(kept))
             kept.append(event)
             continue
-        kind = _KIND.match(event)
         # What a dead worker's handler had finished was delivered.
         outcome: keys.DeliveryOutcome = "delivered" if position in finished else "forgotten"
-        changes[keys.handler_counter(handler, _kind(kind[1]) if kind else "unknown", outcome)] += 1
+        changes[keys.handler_counter(handler, _kind(event), outcome)] += 1
         erased.append(event.decode(errors="replace"))
     fields: dict[str, Any] = {}
     if kept:
@@ -211,8 +208,11 @@ def _rewrite_callbacks(job: _Job, search: NumberSearch) -> _Rewritten:
     return _Rewritten(fields, erased, changes)
 
 
-def _kind(name: bytes) -> keys.CountedKind:
-    return "report" if name == b"report" else "reply"
+def _kind(event: bytes) -> keys.CountedKind:
+    try:
+        return events.kind_of(msgspec.json.decode(event))
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError):
+        return "unknown"
 
 
 def _readable(text: str, *, is_event: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def take_apart(accepted: Accepted, search: NumberSearch, *, skip: int = 0) -> Bo
     """Return the parts of a callback that mentions a number, without its first `skip` records, which are settled."""
     parts = split_records(accepted)
     if parts is None or any(
-        search.find_in(f"{name} {bytes(value).decode()}") for name, value in parts.envelope.items()
+        search.find_in(f"{name}|{bytes(value).decode()}") for name, value in parts.envelope.items()
     ):
         return BodyParts([accepted.body] * (accepted.records - skip), 0, None)
     erased: list[str] = []

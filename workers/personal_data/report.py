@@ -9,7 +9,8 @@ from msgspec import Struct
 class StoreResult(Struct, frozen=True, kw_only=True):
     """The result for one store, in its own unit (records, events, lines, rows).
 
-    `left` of `found` could not be erased; `why` says why, and what to do. Without a number `why` is a remark.
+    `left` of `found` could not be erased; `why` says why, and what to do. `failed`: the store
+    could not be searched, or not whole. With neither `why` is a remark.
     """
 
     store: str
@@ -17,6 +18,12 @@ class StoreResult(Struct, frozen=True, kw_only=True):
     erased: int = 0
     left: int = 0
     why: str = ""
+    failed: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left, as far as is known."""
+        return not self.left and not self.failed
 
 
 class FoundItem(Struct, frozen=True, kw_only=True):

@@ -54,6 +54,34 @@ ROWS: Final = (
         erased="the failure is deleted; of a bundle only the records with the number",
         until="replayed or dropped, at most 30 days",
     ),
+    StoreRow(
+        name="sql",
+        where="the database of `DATABASE_URL`: messages, statuses, replies",
+        found="every row is read",
+        erased="rows are deleted, or keep keyed digests (`CALLBACKS_FORGET_SQL`); then VACUUM",
+        until="erased",
+    ),
+    StoreRow(
+        name="jsonl",
+        where="the folder `CALLBACKS_JSONL_DIR` of this host: open, closed and compressed files",
+        found="every line is read",
+        erased="the file is written anew without those lines",
+        until="the file is removed",
+    ),
+    StoreRow(
+        name="stream",
+        where="the Redis stream `CALLBACKS_STREAM_KEY`",
+        found="every entry is read",
+        erased="the stream is written anew without those entries; consumer groups stay as they are",
+        until="`CALLBACKS_STREAM_MAXLEN` newer entries have come",
+    ),
+    StoreRow(
+        name="log",
+        where="the file `CALLBACKS_LOG_FILE` of the handler `log` on this host",
+        found="every line is read; a masked number is not found",
+        erased="the file is written anew without those lines",
+        until="the file is rotated or removed",
+    ),
 )
 
 # Keys of ours that never hold a number or a text: ids and digests, counters, names and settings of handlers.
@@ -94,6 +122,8 @@ NOT_REACHED: Final = (
     "backups, and snapshots of disks and of the database",
     "disks of Redis's replicas, until they have rewritten their own files",
     "freed blocks of disks, until they are used again",
+    "files on other hosts (`jsonl`, `log`): run the command there too",
+    "rotated files of `log`, files of `jsonl` that were moved away, and lines in which numbers are masked",
     "what handlers of your own, targets of `forward` and consumers of `stream` have stored elsewhere",
     "what was printed: standard output, the output of commands, the logs of a proxy",
 )

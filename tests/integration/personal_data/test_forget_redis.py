@@ -41,14 +41,14 @@ def everything(harness: Harness) -> str:
     for key in harness.connection.scan_iter():
         kind = harness.connection.type(key).decode()
         read: Any = {
-            "hash": harness.connection.hgetall,
+            "hash": lambda key: sorted(harness.connection.hgetall(key).items()),
             "string": harness.connection.get,
             "list": lambda key: harness.connection.lrange(key, 0, -1),
-            "set": harness.connection.smembers,
+            "set": lambda key: sorted(harness.connection.smembers(key)),
             "zset": lambda key: harness.connection.zrange(key, 0, -1),
         }[kind]
         found.append(f"{key} {read(key)}")
-    return "\n".join(found)
+    return "\n".join(sorted(found))
 
 
 def mentioned(message_id: str) -> dict[str, Any]:

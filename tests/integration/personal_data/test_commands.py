@@ -1,0 +1,119 @@
+"""`callbacks export` and `callbacks forget` as an operator runs them."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callbacks.cli.main import main
+from shared import keys
+from tests.integration.harness import open_harness, record, status
+from tests.integration.scripted_handlers import single
+from tests.redis_server import RedisServer
+from tests.unit.example_events import report
+from workers.handlers.jsonl.writer import Writer
+
+NUMBER = "35699777123"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command; one callback waits, and one event is in a file, each with a sibling."""
+    monkeypatch.chdir(tmp_path)
+    with open_harness(redis_server.url, single) as harness:
+        harness.accept(status(record("1"), record("2", to=f"+{NUMBER}")))
+    writer = Writer(tmp_path / "events", max_bytes=1 << 20)
+    writer.write([report(message_id="1"), report(message_id="2", to=NUMBER)])
+    writer.close()
+    environment = {
+        "REDIS_URL": redis_server.url,
+        "CALLBACKS_JSONL_DIR": str(tmp_path / "events"),
+        "DATABASE_URL": f"sqlite:///{tmp_path}/none.db",
+    }
+
+    def run_command(*words: str) -> Result:
+        return CliRunner().invoke(main, words, env=environment)
+
+    return run_command
+
+
+def counts(output: str) -> dict[str, Sequence[int]]:
+    document: dict[str, Any] = json.loads(output)
+    return {one["store"]: (one["found"], one["erased"], one["left"]) for one in document["stores"]}
+
+
+def test_an_export_is_one_document_with_where_and_until_when(run: Run) -> None:
+    ended = run("export", "+356 99 777 123")
+
+    assert ended.exit_code == 0, ended.output
+    document = json.loads(ended.stdout)
+    assert [item["store"] for item in document["items"]] == ["waiting", "jsonl"]
+    assert all(item["where"] and item["until"] for item in document["items"])
+    assert document["items"][1]["content"]["recipient"] == NUMBER
+    assert document["not_reached"]
+
+
+def test_forget_counts_erases_and_is_then_at_rest(run: Run, redis_server: RedisServer) -> None:
+    tried = run("forget", "0035699777123", "--dry-run", "--json")
+    assert (tried.exit_code, counts(tried.stdout)["waiting"], counts(tried.stdout)["jsonl"]) == (
+        0,
+        (1, 0, 0),
+        (1, 0, 0),
+    )
+
+    ended = run("forget", "0035699777123", "--json")
+
+    assert (ended.exit_code, json.loads(ended.stdout)["complete"]) == (0, True), ended.output
+    assert (counts(ended.stdout)["waiting"], counts(ended.stdout)["jsonl"]) == ((1, 1, 0), (1, 1, 0))
+    assert json.loads(run("export", NUMBER).stdout)["items"] == []
+    again = run("forget", NUMBER)
+    assert again.exit_code == 0
+    assert "Not reached:" in again.stdout
+    assert run("audit").exit_code == 0
+    with redis_server.client() as client:
+        actions = [client.hgetall(f"{keys.ACTIONS}:{one}") for one in client.zrange(keys.ACTIONS, 0, -1)]
+    assert [(one["what"], one["where"], one["state"]) for one in actions] == [
+        ("forget", "people", "done"),
+        ("export", "people", "done"),
+        ("forget", "people", "done"),
+    ]
+    assert actions[0]["done"] == "2"
+    assert "777" not in json.dumps(actions)
+
+
+def test_numbers_come_from_a_file_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "numbers").write_text(f"# asked for it in June\n+356 99 000 000\n\n{NUMBER}\n")
+
+    ended = run("forget", "--from-file", str(tmp_path / "numbers"), "--json")
+
+    assert ended.exit_code == 0, ended.output
+    assert (json.loads(ended.stdout)["numbers"], counts(ended.stdout)["waiting"]) == (2, (1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("forget",), "Name a NUMBER"),
+        (("forget", NUMBER, "12345"), "Number 2: Not a whole phone number"),
+        (("export", "ACME24"), "Not a whole phone number"),
+    ],
+)
+def test_what_is_not_a_number_is_wrong_usage(words: Sequence[str], problem: str, run: Run) -> None:
+    ended = run(*words)
+
+    assert ended.exit_code == 2
+    assert problem in ended.output
+    assert "12345" not in ended.output
+
+
+def test_pseudonyms_need_a_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBACKS_FORGET_SQL", "pseudonymise")
+
+    ended = run("forget", NUMBER)
+
+    assert ended.exit_code == 2
+    assert "CALLBACKS_FORGET_SECRET" in ended.output

@@ -1,0 +1,164 @@
+"""The tables of the handler `sql`: rows that mention a number are deleted, or stay for statistics under a pseudonym.
+
+Each table is read once, whatever the number of numbers; rows are changed some hundred at a time, so that workers wait
+for no longer than a batch of theirs takes. At the end freed pages are overwritten (SQLite: VACUUM and a checkpoint).
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.events import rfc3339
+from shared.number_search import NumberSearch, candidates
+from shared.settings import SqlErasure
+from workers.handlers.sql import schema
+from workers.handlers.sql.database_url import DatabaseUrl, open_engine
+from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
+from workers.handlers.sql.tables import messages, replies, statuses
+from workers.personal_data.report import FoundItem, StoreResult
+
+_UNTIL: Final = "until it is erased"
+_ROWS_PER_READ: Final = 1000
+_ROWS_PER_STEP: Final = 200
+_PSEUDONYM_BYTES: Final = 8
+_KEY_BYTES: Final = 64
+# What says who somebody is, or what they wrote. A row keeps its message's id, times, status and error code.
+_NUMBERS: Final = frozenset(("recipient", "recipient_key", "sender", "sender_key"))
+_EMPTIED: Final[dict[str, Any]] = {"text": None, "raw": "{}"}
+
+
+class SqlTables:
+    """The tables in one database. `secret` is the key of pseudonyms, needed to `pseudonymise`."""
+
+    name = "sql"
+
+    def __init__(
+        self, address: DatabaseUrl, search: NumberSearch, *, how: SqlErasure = "erase", secret: str = ""
+    ) -> None:
+        self._address = address
+        self._search = search
+        self._how = how
+        self._secret = secret
+
+    def erase(self, *, dry_run: bool) -> StoreResult:
+        """Delete or change the rows that mention a number."""
+        found = erased = 0
+        try:
+            for table in (messages, statuses, replies):
+                chosen = list(self._iterate(table))
+                found += len(chosen)
+                for first in range(0, 0 if dry_run else len(chosen), _ROWS_PER_STEP):
+                    erased += self._write(table, chosen[first : first + _ROWS_PER_STEP])
+            if erased:
+                self._overwrite_free_pages()
+        except (SQLAlchemyError, DatabaseUnavailable, OSError) as exc:
+            why = f"{self._address.redacted_url}: {translate_error(exc, self._address.redact)}"
+            return StoreResult(
+                store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why, failed=True
+            )
+        left = 0 if dry_run else found - erased
+        return StoreResult(store=self.name, found=found, erased=erased, left=left)
+
+    def export(self) -> Iterator[FoundItem]:
+        """Yield each row that mentions a number. Raise DatabaseUnavailable."""
+        try:
+            for table in (messages, statuses, replies):
+                for row in self._iterate(table):
+                    content = {
+                        name: rfc3339(value) if hasattr(value, "tzinfo") else value for name, value in row.items()
+                    }
+                    yield FoundItem(where=f"table {table.name}", until=_UNTIL, content=content)
+        except SQLAlchemyError as exc:
+            raise DatabaseUnavailable(
+                f"{self._address.redacted_url}: {translate_error(exc, self._address.redact)}"
+            ) from None
+
+    def _iterate(self, table: Table) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a table that mention a number."""
+        if self._address.file is not None and not self._address.file.exists():
+            return
+        engine = open_engine(self._address, read_only=True)
+        try:
+            with engine.connect() as connection:
+                if schema.read_state(connection) == "absent":
+                    return
+                statement = select(table).execution_options(stream_results=True, yield_per=_ROWS_PER_READ)
+                with connection.execute(statement) as rows:
+                    for row in rows.mappings():
+                        # Between two values a character that separates no digits.
+                        if self._search.find_in("|".join(value for value in row.values() if isinstance(value, str))):
+                            yield dict(row)
+        finally:
+            engine.dispose()
+
+    def _write(self, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+        engine = open_engine(self._address)
+        try:
+            with engine.begin() as connection:
+                if self._how == "erase":
+                    self._delete(connection, table, [self._key_of(table, row) for row in rows])
+                else:
+                    for row in rows:
+                        self._pseudonymise(connection, table, row)
+        finally:
+            engine.dispose()
+        return len(rows)
+
+    @staticmethod
+    def _key_of(table: Table, row: dict[str, Any]) -> str:
+        (column,) = table.primary_key.columns
+        return str(row[column.name])
+
+    @staticmethod
+    def _delete(connection: Connection, table: Table, names: Sequence[str]) -> None:
+        (column,) = table.primary_key.columns
+        connection.execute(table.delete().where(column.in_(names)))
+
+    def _pseudonymise(self, connection: Connection, table: Table, row: dict[str, Any]) -> None:
+        """Replace what names a person by pseudonyms, the same for the same number; a repeat is deleted instead."""
+        (column,) = table.primary_key.columns
+        key = str(row[column.name])
+        changed = {name: self._without_numbers(name, value) for name, value in row.items()}
+        if column.name == "event_id":
+            # An event's id is a digest of the number and of what else is in the row, from which it could be guessed.
+            changed["event_id"] = self._digest(key)
+        if changed[column.name] != key:
+            connection.execute(table.delete().where(column == changed[column.name]))
+        connection.execute(table.update().where(column == key).values(changed))
+
+    def _without_numbers(self, name: str, value: Any) -> Any:
+        if name in _EMPTIED:
+            return _EMPTIED[name]
+        if not isinstance(value, str) or not self._search.find_in(value):
+            return value
+        if name in _NUMBERS:
+            number = next(found for found in candidates(value) if found in self._search.numbers)
+            return f"person-{self._digest(number)}"
+        return self._digest(value)
+
+    def _digest(self, text: str) -> str:
+        key = hashlib.blake2b(self._secret.encode(), digest_size=_KEY_BYTES).digest()
+        return hashlib.blake2b(text.encode(), key=key, digest_size=_PSEUDONYM_BYTES).hexdigest()
+
+    def _overwrite_free_pages(self) -> None:
+        engine = open_engine(self._address)
+        try:
+            if self._address.file is not None:
+                with contextlib.closing(engine.raw_connection()) as raw:
+                    cursor = raw.cursor()
+                    cursor.execute("VACUUM")
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    (is_busy, *_) = cursor.fetchone() or (0,)
+                    cursor.close()
+                if is_busy:
+                    raise DatabaseUnavailable("another process reads the file, whose log may hold erased rows")
+                return
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                for table in (messages, statuses, replies):
+                    connection.exec_driver_sql(f"VACUUM {table.name}")
+        finally:
+            engine.dispose()
