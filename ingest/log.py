@@ -38,8 +38,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from ingest.token_mask import token_mask
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
+from shared.token_mask import token_mask
 from shared.tracebacks import format_redacted
 
 INTERVAL_SECONDS: Final = 10.0
@@ -71,7 +71,7 @@ def refused(status: int, problem: str, *, sender: str, address: str, fields: str
 
 
 class TokenMask(logging.Filter):
-    """Masks tokens in whatever a record holds (see `ingest.token_mask`)."""
+    """Masks tokens in whatever a record holds (see `shared.token_mask`)."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()

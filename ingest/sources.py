@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ingest.token_mask import token_mask
 from shared.setting_values import ANY_NETWORK, Network, Token
+from shared.token_mask import token_mask
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.token_mask import token_mask
+from shared.token_mask import token_mask
 
 SECRET = "s3cr<t>:1"
 
