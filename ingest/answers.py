@@ -40,6 +40,7 @@ from shared import refusals
 # whether it sent the response; if not, the two messages must be sent. See ingest/protocol.py.
 SEND_AT_ONCE: Final = "ingest.send_at_once"
 SendAtOnce: TypeAlias = Callable[[bytes, bytes], bool]
+LogFields: TypeAlias = tuple[tuple[str, str], ...]
 # In the lifespan's state: a function that counts an answer which the server gives before the application has a request.
 COUNT_REFUSAL: Final = "ingest.count_refusal"
 
@@ -53,7 +54,7 @@ class Answer:
 
     `body_unread`: the request's body, or the rest of it, was not read, so the connection ends with this answer.
     `body_begun`: its first bytes were read, or waited for, so a client that asked for "100 Continue" sends the rest.
-    `problem`: the problem's name, empty for a success. `log_fields`: `key=value` for the log. `address`: where a
+    `problem`: the problem's name, empty for a success. `log_fields`: more for the log. `address`: where a
     refused request came from, "" if not known; `has_valid_token`: whether that sender knows a callback URL.
     `keep_copy`: reads the body after the answer, discards it, and keeps a copy of its first bytes.
     """
@@ -66,7 +67,7 @@ class Answer:
     body_unread: bool = False
     body_begun: bool = False
     problem: str = ""
-    log_fields: str = ""
+    log_fields: LogFields = ()
     address: str = ""
     has_valid_token: bool = False
     keep_copy: Callable[[Receive], Awaitable[None]] | None = None
@@ -101,7 +102,7 @@ def json_answer(
     headers: Sequence[tuple[bytes, bytes]] = (),
     body_unread: bool = False,
     problem: str = "",
-    log_fields: str = "",
+    log_fields: LogFields = (),
 ) -> Answer:
     """Return the answer whose body is `document` as JSON."""
     body = orjson.dumps(document)
@@ -144,7 +145,12 @@ class _Problem:
         self._title = title or self._reason.title
 
     def __call__(
-        self, detail: str, *, headers: tuple[tuple[bytes, bytes], ...] = (), unread: bool = False, log_fields: str = ""
+        self,
+        detail: str,
+        *,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        unread: bool = False,
+        log_fields: LogFields = (),
     ) -> Answer:
         document = {
             "type": f"urn:problem-type:callbacks:{self._reason.name}",
@@ -192,7 +198,7 @@ def duplicate_header(name: str) -> Answer:
 
 def not_json(why: str, *, source: str) -> Answer:
     """Return the answer to a body that is not JSON; `why` says where."""
-    return _NOT_JSON(f"{why[:1].upper()}{why[1:]}.", log_fields=f"source={source}")
+    return _NOT_JSON(f"{why[:1].upper()}{why[1:]}.", log_fields=(("source", source),))
 
 
 def address_not_allowed(address: str) -> Answer:
@@ -212,7 +218,7 @@ def method_not_allowed(method: str, allow: tuple[str, ...]) -> Answer:
         f"Allowed here: {allowed}.",
         headers=((b"allow", allowed.encode()),),
         unread=True,
-        log_fields=f"method={method}",
+        log_fields=(("method", method),),
     )
 
 

@@ -32,7 +32,7 @@ from ingest.sources import AddressRules, Tokens
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.store import FallbackStore
 from ingest.trace import setup
-from shared import gc_tuning, uncaught, wire
+from shared import gc_tuning, logs, uncaught, wire
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
@@ -111,7 +111,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
             metrics_push.start()
             sender.start()
             await gate.wait_for_first_check(_FIRST_CHECK_SECONDS)
-            log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
+            log.logger.info("started", durability=settings.durability, tokens=len(settings.tokens))
             try:
                 yield {COUNT_REFUSAL: answer_metrics.count}
             finally:
@@ -125,7 +125,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
                 await run_step("the metrics push", asyncio.to_thread(metrics_push.close))
                 await run_step("the metrics snapshot", asyncio.to_thread(sender.close))
                 await run_step("the traces", asyncio.to_thread(spans.close))
-                log.logger.info("action=stopped")
+                log.logger.info("stopped")
 
     app = Starlette(
         routes=[
@@ -168,14 +168,14 @@ async def _not_found(_scope: Scope, _receive: Receive) -> Answer:
 
 def _warn_of_durability(settings: Settings) -> None:
     if settings.durability == "memory":
-        log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
+        log.logger.warning("durability_memory", warning="a 200 does not survive a crash of Redis")
     if settings.durability == "managed":
-        log.logger.warning("action=durability_managed a 200 is as durable as the provider of Redis promises")
+        log.logger.warning("durability_managed", warning="a 200 is as durable as the provider of Redis promises")
 
 
 @contextlib.contextmanager
 def _tokens_masked(settings: Settings) -> Iterator[None]:
-    remove = log.install_filters(token.secret for token in settings.tokens)
+    remove = logs.mask_tokens(token.secret for token in settings.tokens)
     try:
         yield
     finally:

@@ -195,7 +195,7 @@ class CallbackReceiver:
         await self._commit.accept(Accepted(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
         if shape.faults:
             error = "; ".join(wire.summarize(shape.faults))
-            log.limited.warning("action=quarantined part=records", f"source={source} error={error!r}")
+            log.limited.warning("quarantined", {"part": "records"}, source=source, error=error)
             return answers.partly_quarantined(len(shape.faults), error)
         return answers.ACCEPTED
 
@@ -237,16 +237,16 @@ class CallbackReceiver:
         if not unreadable:
             return answers.ACCEPTED
         error = "; ".join(body_shapes.summarize(parts))
-        log.limited.warning("action=quarantined part=records", f"source={source} error={error!r}")
+        log.limited.warning("quarantined", {"part": "records"}, source=source, error=error)
         return answers.partly_quarantined(unreadable, error)
 
     def _log_misdirected(self, shape: wire.Shape, source: str) -> None:
         if shape.kind != self._kind is not None:
-            log.limited.warning(f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}")
+            log.limited.warning("misdirected", {"kind": shape.kind}, source=source, posted_as=self._kind)
 
     async def _quarantine(self, entry: Quarantined) -> None:
         await self._commit.accept(entry, len(entry.body))
-        log.limited.warning("action=quarantined part=callback", f"source={entry.source} error={entry.error!r}")
+        log.limited.warning("quarantined", {"part": "callback"}, source=entry.source, error=entry.error)
 
 
 def _refused(answer: Answer, decision: AddressDecision, *, has_valid_token: bool) -> Refused:

@@ -145,12 +145,12 @@ class DurabilityGate:
         self._findings, self._blocked_reason = findings, _failing_checks(findings)
         if self._blocked_reason != reason_before or is_first:
             if self._blocked_reason is None:
-                log.logger.info("action=durability state=held level=%s", self._level)
+                log.logger.info("durability", state="held", durability=self._level)
             else:
-                log.logger.error("action=durability state=lost level=%s failing=%r", self._level, self._blocked_reason)
+                log.logger.error("durability", state="lost", durability=self._level, failing=self._blocked_reason)
         for finding in findings:
             if finding.ok and finding.remedy and finding.name not in unverified_before:
-                log.logger.warning("action=durability_unverified check=%r", str(finding))
+                log.logger.warning("durability_unverified", check=str(finding))
 
 
 def _failing_checks(findings: tuple[Finding, ...]) -> str | None:

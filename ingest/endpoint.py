@@ -63,7 +63,11 @@ class Endpoint:
             self._on_answer(answer, time.perf_counter() - began_seconds)
         if answer.problem:
             log.refused(
-                answer.status, answer.problem, sender=answer.sender, address=answer.address, fields=answer.log_fields
+                answer.status,
+                answer.problem,
+                sender=answer.sender,
+                address=answer.address,
+                fields=answer.log_fields,
             )
         try:
             if answer.body_unread:
@@ -72,7 +76,7 @@ class Endpoint:
                 await answer.send(scope, send)
         except (RuntimeError, OSError, asyncio.CancelledError) as exc:
             # The transport was closed meanwhile, or the time to drain is over: there is nobody to answer.
-            log.limited.warning("action=response_not_sent", f"status={answer.status} why={type(exc).__name__}")
+            log.limited.warning("response_not_sent", status=answer.status, why=type(exc).__name__)
 
 
 async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

@@ -183,7 +183,7 @@ class HttpProtocol(HttpToolsProtocol):
         unread = closing or self.transport.get_write_buffer_size() > 0
         self._unread_checks = self._unread_checks + 1 if unread else 0
         if self._unread_checks > self.max_unread_checks:
-            log.limited.warning("action=connection_aborted", f"address={self._address()}")
+            log.limited.warning("connection_aborted", address=self._address())
             self.transport.abort()
             return
         # Without its keep-alive timer, nothing in uvicorn would end the connection.

@@ -62,7 +62,7 @@ class RedisStore:
         except redis.ConnectionError as exc:
             if was_fresh or isinstance(exc, _NOT_RETRIED):
                 raise self._unavailable(exc, batch) from exc
-            log.logger.warning("action=commit_retried callbacks=%d error=%s", len(batch), type(exc).__name__)
+            log.logger.warning("commit_retried", callbacks=len(batch), error=type(exc).__name__)
             await self._gate.check()
             self._require_open_gate()
             try:
@@ -129,7 +129,7 @@ class RedisStore:
         if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, OSError)):
             # The next commits need not wait for a time-out each: the gate opens when Redis answers again.
             self._gate.report_unreachable(what)
-        log.limited.warning(f"action=commit_failed error={what!r}", f"callbacks={len(batch)}")
+        log.limited.warning("commit_failed", {"error": what}, callbacks=len(batch))
         return StoreUnavailable(what)
 
 

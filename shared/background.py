@@ -75,7 +75,6 @@ Every place of the product that starts a task, a thread or a pool of threads, an
 """
 
 import asyncio
-import logging
 import math
 import threading
 import time
@@ -83,9 +82,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
+from shared.structured_log import get_logger
 from shared.tracebacks import type_name
 
-log = logging.getLogger("callbacks.background")
+log = get_logger("callbacks.background")
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 MAX_PAUSE_SECONDS: Final = 10.0
@@ -129,13 +129,13 @@ class Loop:
         pause_seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 16), self._max_pause_seconds)
         self._error = type_name(exc)
         self._healthy_at_seconds = now_seconds + pause_seconds + HEALTHY_AFTER_SECONDS
-        self._log.exception(f"action=loop_failed loop={self.name}", exc)
+        self._log.exception("loop_failed", exc, loop=self.name)
         return pause_seconds
 
     def succeeded(self) -> None:
         """Record that a round succeeded."""
         if self._failures:
-            log.warning("action=loop_recovered loop=%s failures=%d", self.name, self._failures)
+            log.warning("loop_recovered", loop=self.name, failures=self._failures)
         self._failures = 0
 
     def attempt(self, step: Callable[[], object], *, reraise: tuple[type[Exception], ...] = ()) -> float:

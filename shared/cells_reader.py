@@ -5,7 +5,6 @@ waits for that one, so a cell that hangs never has two.
 """
 
 import concurrent.futures
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from shared import connections
 from shared.cells import Cell
 from shared.errors import CallbacksError
 from shared.rate_limited_log import RateLimitedLog
+from shared.structured_log import get_logger
 from shared.tracebacks import type_name
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ MakeRead: TypeAlias = Callable[[redis.Redis], Callable[[], T]]
 _GRACE_SECONDS: Final = 1.0
 _LOG_SECONDS: Final = 300.0
 
-log = logging.getLogger("callbacks.cells")
+log = get_logger("callbacks.cells")
 
 
 class CellReading(Struct, Generic[T], frozen=True):
@@ -105,6 +105,6 @@ class _CellReader(Generic[T]):
         except CallbacksError as exc:
             problem = str(exc)
         except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and is of this cell only
-            self._log.exception(f"action=cell_unreadable cell={self.cell.name}", exc)
+            self._log.exception("cell_unreadable", exc, cell=self.cell.name)
             problem = f"{url} cannot be read ({type_name(exc)}): a value in it is damaged"
         reading.set_result(CellReading(self.cell.name, url, value, problem))

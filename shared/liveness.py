@@ -8,7 +8,6 @@ NOTIFY_SOCKET names. A probe compares the modification time of CALLBACKS_HEARTBE
 neither a port nor a second Python with the service in it.
 """
 
-import logging
 import os
 import socket
 import time
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from shared.rate_limited_log import RateLimitedLog
+from shared.structured_log import get_logger
 
-log = logging.getLogger("callbacks.liveness")
+log = get_logger("callbacks.liveness")
 
 MAX_BEAT_SECONDS: Final = 1.0
 _LOG_INTERVAL_SECONDS: Final = 60.0
@@ -88,7 +88,7 @@ class Liveness:
         try:
             self._heartbeat_file.touch()
         except OSError as exc:
-            self._log.warning("action=heartbeat_failed", f"file={self._heartbeat_file} error={exc.strerror}")
+            self._log.warning("heartbeat_failed", file=self._heartbeat_file, error=exc.strerror)
 
     def _notify(self, state: str) -> None:
         if not self._address:
@@ -99,4 +99,4 @@ class Liveness:
                 sender.setblocking(False)
                 sender.sendto(state.encode(), self._address)
         except OSError as exc:
-            self._log.warning("action=systemd_notify_failed", f"error={exc.strerror}")
+            self._log.warning("systemd_notify_failed", error=exc.strerror)

@@ -118,27 +118,58 @@ raised is masked (`workers/deliver/error_text.py`).
 import logging
 import os
 import sys
-import time
-from typing import Final
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
-from shared import uncaught
-
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
+from shared import library_lines, log_lines, uncaught
+from shared.library_lines import LibraryLimit
+from shared.structured_log import ProcessorFormatter
+from shared.token_mask import token_mask
 
 
 def configure() -> None:
-    """Write this process's log to standard error, at the level of CALLBACKS_LOG_LEVEL (default INFO).
+    """Write this process's log to standard error, as CALLBACKS_LOG_LEVEL and CALLBACKS_LOG_FORMAT say.
 
-    It is called before the settings are read, so that their errors can be logged. An invalid level is one of them.
+    It is called before the settings are read, so that their errors can be logged. Wrong values of these two are among
+    them; until then the defaults are used.
     """
     level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", "").strip().upper(), logging.INFO)
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter(_FORMAT)
-    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.addFilter(LibraryLimit())
+    handler.setFormatter(log_lines.make_formatter(_form()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("callbacks").setLevel(level)
+    root.setLevel(level)
+    library_lines.set_levels()
+    logging.captureWarnings(capture=True)
     uncaught.install()
+
+
+def mask_tokens(secrets: Iterable[str]) -> Callable[[], None]:
+    """Mask `secrets` in each line of this process, also in those of libraries. Return what undoes it.
+
+    It applies to all handlers that exist, so another server's log has no token either if that runs the application.
+    """
+    mask = token_mask(secrets)
+    undo = ExitStack()
+    for handler in _all_handlers():
+        own, limit = handler.formatter, LibraryLimit()
+        undo.callback(handler.setFormatter, own)
+        if isinstance(own, ProcessorFormatter):
+            handler.setFormatter(log_lines.make_formatter(_form(), mask))
+            continue
+        handler.setFormatter(log_lines.MaskingFormatter(own, mask))
+        handler.addFilter(limit)
+        undo.callback(handler.removeFilter, limit)
+    return undo.close
+
+
+def _all_handlers() -> list[logging.Handler]:
+    root = logging.getLogger()
+    loggers = [root, *(logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
+    return list({id(handler): handler for logger in loggers for handler in logger.handlers}.values())
+
+
+def _form() -> log_lines.LogFormat:
+    given = os.environ.get("CALLBACKS_LOG_FORMAT", "").strip().lower()
+    return "json" if given == "json" else "text"

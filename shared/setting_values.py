@@ -212,6 +212,11 @@ def parse_level(value: str) -> str:
     return one_of("DEBUG", "INFO", "WARNING", "ERROR")(value.upper())
 
 
+def parse_log_format(value: str) -> str:
+    """Return the form of the log's lines in lower case."""
+    return one_of("text", "json")(value.lower())
+
+
 def parse_names(value: str) -> tuple[str, ...]:
     """Return the names of handlers and modules, at least one."""
     names = tuple(filter(None, (part.strip() for part in value.split(","))))

@@ -25,6 +25,7 @@ from shared.setting_values import (
     parse_host_ports,
     parse_level,
     parse_list,
+    parse_log_format,
     parse_names,
     parse_networks,
     parse_networks_not_empty,
@@ -366,6 +367,12 @@ class Settings:
         "INFO",
         parse_level,
         "level of the service's own log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`",
+    )
+    log_format: str = _option(
+        "CALLBACKS_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "form of that log: `text` (logfmt) or `json`, a line each",
     )
     log_file: str = _option(
         "CALLBACKS_LOG_FILE",

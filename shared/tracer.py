@@ -21,6 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
+from shared.structured_log import get_logger
 
 Kind: TypeAlias = Literal["server", "producer", "consumer"]
 Attributes: TypeAlias = Mapping[str, str | int]
@@ -29,7 +30,7 @@ Attributes: TypeAlias = Mapping[str, str | int]
 # arithmetic leaves this much time (see workers/deliver/call/lifespan.py).
 FLUSH_SECONDS: Final = 1.0
 
-log = logging.getLogger("callbacks.traces")
+log = get_logger("callbacks.traces")
 
 _KINDS: Final = {"server": SpanKind.SERVER, "producer": SpanKind.PRODUCER, "consumer": SpanKind.CONSUMER}
 # As installed packages call them.
@@ -139,4 +140,4 @@ class _WarningHandler(logging.Handler):
         logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._limited_log.warning("action=traces_trouble", f"where={record.name}:{record.lineno}")
+        self._limited_log.warning("traces_trouble", where=f"{record.name}:{record.lineno}")

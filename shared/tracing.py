@@ -11,16 +11,16 @@ Nothing here imports OpenTelemetry unless its own variables ask for it (`is_enab
 """
 
 import importlib
-import logging
 import os
 from typing import TYPE_CHECKING, Final, Literal
 
 from callbacks.distribution import install_command
+from shared.structured_log import get_logger
 
 if TYPE_CHECKING:
     from shared.tracer import Tracer
 
-log = logging.getLogger("callbacks.traces")
+log = get_logger("callbacks.traces")
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -36,10 +36,10 @@ def start(scope: str) -> "Tracer | None":
     try:
         tracer: Tracer = importlib.import_module("shared.tracer").start(scope)
     except ModuleNotFoundError as exc:
-        log.warning("action=traces_off missing=%s: %s", exc.name, install_command("otel"))
+        log.warning("traces_off", missing=exc.name, remedy=install_command("otel"))
     except (ValueError, LookupError, OSError, ImportError) as exc:
         # Without their texts: these may quote a variable, and one variable holds the collector's password.
-        log.warning("action=traces_off error=%s: check the variables OTEL_*", type(exc).__name__)
+        log.warning("traces_off", error=type(exc).__name__, remedy="check the variables OTEL_*")
     else:
         return tracer
     return None

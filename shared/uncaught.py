@@ -5,14 +5,14 @@ a line of the log, without its message (I9).
 """
 
 import asyncio
-import logging
 import sys
 import threading
 from typing import Any, Final
 
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
+from shared.structured_log import get_logger
 
-log = logging.getLogger("callbacks.background")
+log = get_logger("callbacks.background")
 
 _limited: Final = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 _MAX_CHARACTERS: Final = 60
@@ -34,12 +34,12 @@ def _in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is None or isinstance(args.exc_value, SystemExit):
         return  # as Python's own hook does: SystemExit is how a thread ends itself
     name = args.thread.name if args.thread is not None else "unknown"
-    _limited.exception(f"action=uncaught where=thread name={name!r}", args.exc_value)
+    _limited.exception("uncaught", args.exc_value, where="thread", name=name)
 
 
 def _unraisable(args: "sys.UnraisableHookArgs") -> None:
     if args.exc_value is not None:
-        _limited.exception(f"action=uncaught where=destructor name={type(args.object).__qualname__!r}", args.exc_value)
+        _limited.exception("uncaught", args.exc_value, where="destructor", name=type(args.object).__qualname__)
 
 
 def _in_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -47,6 +47,6 @@ def _in_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     what = str(context.get("message", "")).partition("(")[0][:_MAX_CHARACTERS].strip()
     exc = context.get("exception")
     if isinstance(exc, BaseException):
-        _limited.exception(f"action=uncaught where=loop name={what!r}", exc)
+        _limited.exception("uncaught", exc, where="loop", name=what)
     else:
-        log.error("action=uncaught where=loop name=%r", what)
+        log.error("uncaught", where="loop", name=what)

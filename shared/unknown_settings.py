@@ -4,7 +4,6 @@ A name counts if it begins with CALLBACK, or nearly so. Those that Kubernetes ma
 not count.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,8 +13,9 @@ import msgspec
 
 from callbacks import service_links
 from shared import did_you_mean, settings
+from shared.structured_log import get_logger
 
-log = logging.getLogger("callbacks.settings")
+log = get_logger("callbacks.settings")
 
 # What a variable of the handler `forward` ends with: tests/unit/test_unknown_settings.py holds it against the handler's
 # own table, which only workers may import.
@@ -85,4 +85,4 @@ def _closest(variable: str, known: Iterable[str]) -> str | None:
 def log_warnings() -> None:
     """Write a warning to the log for each variable of this process's environment that is a misspelt setting."""
     for setting in find():
-        log.warning("action=setting_unknown variable=%s: %s", setting.variable, setting)
+        log.warning("setting_unknown", variable=setting.variable, problem=setting)

@@ -4,7 +4,6 @@ It prepares for its queue, works until it is asked to stop, and ends by itself w
 """
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
+from shared.structured_log import get_logger
 from workers import activity, jobs, registry
 from workers.activity import ActivityPublisher, WorkerReady
 from workers.declaration import Handler
@@ -37,7 +37,7 @@ from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_FAILURE
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.worker import QueueWorker
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 
 def main() -> int:
@@ -56,15 +56,15 @@ def main() -> int:
     try:
         return _work(options.queue, name=options.name, entry=options.entry, filters=options.filters)
     except CallbacksError as exc:
-        log.error("action=worker_misconfigured queue=%s error=%s", options.queue, exc)
+        log.error("worker_misconfigured", queue=options.queue, error=exc)
         return EXIT_CONFIGURATION
     except LifespanFailed as exc:
         # No event was called. The supervisor restarts this process, after a longer time each time.
-        log.error("action=handler_lifespan_failed handler=%s cause=%s", exc.handler, exc.cause)
+        log.error("handler_lifespan_failed", handler=exc.handler, cause=exc.cause, error=exc.error)
         return EXIT_FAILURE
     except redis.RedisError as exc:
         # The supervisor requeues this process's job and restarts it.
-        log.warning("action=redis_unavailable queue=%s error=%s", options.queue, connections.describe_error(exc))
+        log.warning("redis_unavailable", queue=options.queue, error=connections.describe_error(exc))
         return EXIT_FAILURE
 
 

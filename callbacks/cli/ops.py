@@ -1,6 +1,5 @@
 """`callbacks ops`: the operators' pages. Without a password they listen on the loopback address only."""
 
-import logging
 import socket
 from typing import Final
 
@@ -15,8 +14,9 @@ from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 from shared.liveness import Liveness
+from shared.structured_log import get_logger
 
-_logger: Final = logging.getLogger("callbacks.ops")
+_logger: Final = get_logger("callbacks.ops")
 
 
 @click.command(cls=Command)
@@ -40,7 +40,7 @@ def ops(host: str | None, port: int | None) -> None:
         raise click.UsageError(str(exc)) from exc
     problem = ops_address.plain_http_problem(loaded, host)
     if problem:
-        _logger.warning("action=ops_plain_http %s. %s", problem, ops_address.PLAIN_HTTP_REMEDY)
+        _logger.warning("ops_plain_http", problem=problem, remedy=ops_address.PLAIN_HTTP_REMEDY)
     click.echo(f"the operators' page: {ports.format_url(listening)}/")
     server = _Server(
         uvicorn.Config(

@@ -6,7 +6,6 @@ whose event loop hangs does not answer: uvicorn's thread would answer for it wit
 closed before the processes drain, so that no client waits there.
 """
 
-import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from shared.liveness import Liveness
+from shared.structured_log import get_logger
 
-log = logging.getLogger("callbacks.web")
+log = get_logger("callbacks.web")
 
 # A process needs 0.8 s of a processor until it answers. Eight of them take 64 s for that on a tenth of a core.
 SILENT_SECONDS: Final = 180.0
@@ -55,7 +55,7 @@ class WebProcesses(Multiprocess):
             if process.exitcode == STARTUP_FAILURE:
                 self.should_exit.set()
                 return
-            log.error("action=web_process_restarted pid=%s exit_code=%s", process.pid, process.exitcode)
+            log.error("web_process_restarted", pid=process.pid, exit_code=process.exitcode)
             self._answered.pop(process, None)
             self.processes[number] = self._start()
 

@@ -111,7 +111,7 @@ class SpoolFile:
         """Rename the file, and open a new one. Raises DiskUnavailable."""
         self._disconnect()
         renamed = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
-        log.logger.error("action=spool_malformed file=%s error=%s moved_to=%s", self.path.name, why, renamed.name)
+        log.logger.error("spool_malformed", file=self.path.name, error=why, moved_to=renamed.name)
         try:
             self.path.rename(renamed)
             with suppress(FileNotFoundError):

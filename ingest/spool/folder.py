@@ -158,10 +158,10 @@ class SpoolFolder:
             # Perhaps it is another user's. It is tried again, and logged once.
             if path not in self._reported:
                 self._reported.add(path)
-                log.logger.error("action=spool_takeover_failed file=%s error=%s", path.name, exc)
+                log.logger.error("spool_takeover_failed", file=path.name, error=exc)
             return
         if spool is not None:
-            log.logger.info("action=spool_taken_over file=%s callbacks=%d", path.name, spool.callbacks)
+            log.logger.info("spool_taken_over", file=path.name, callbacks=spool.callbacks)
             self._others.append(spool)
 
     def _discard_empty(self) -> None:

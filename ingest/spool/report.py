@@ -104,25 +104,25 @@ class SpoolReport:
     def leftovers_found(self) -> None:
         """Record what a process that has ended left in the folder, if anything."""
         if self._folder is not None and self._has_backlog() and self.state == "drained":
-            self._set_state("filling", f"callbacks={self._folder.backlog.callbacks} why='left by a process that ended'")
+            self._set_state("filling", callbacks=self._folder.backlog.callbacks, why="left by a process that ended")
 
     def spooled(self) -> None:
         """Record that the spool has taken a batch."""
         if self._folder is not None:
             self._fill_rate.add(self._folder.backlog.size_bytes)
         if self.state == "drained" or self._trouble_is_over():
-            self._set_state("filling", f"why={self._why!r}")
+            self._set_state("filling", why=self._why)
 
     def failed(self, why: StoreUnavailable) -> None:
         """Record that the spool failed, though no callback was refused for it."""
         self._trouble, self._trouble_seconds = str(why), self._now_seconds()
-        self._set_state("full" if isinstance(why, SpoolFull) else "failing", f"why={self._trouble!r}")
+        self._set_state("full" if isinstance(why, SpoolFull) else "failing", why=self._trouble)
 
     def disk_recovered(self) -> None:
         """Record that the spool's disk can be written again."""
         # While Redis is unavailable, larger batches may still fail.
         if self.state == "failing" and (self._gate.blocked_reason is None or self._trouble_is_over()):
-            self._set_state("filling" if self._has_backlog() else "drained", "why='its disk works again'")
+            self._set_state("filling" if self._has_backlog() else "drained", why="its disk works again")
 
     def refused(self, callbacks: int, why: StoreUnavailable) -> None:
         """Record that `callbacks` were refused: neither Redis nor the spool has them."""
@@ -132,9 +132,11 @@ class SpoolReport:
         total = self.refusals.summary()
         if total is not None:
             log.limited.warning(
-                "action=spool_refused",
-                f"callbacks={total.callbacks} since={_rfc3339(total.since_seconds)} "
-                f"left_seconds={total.left_seconds:.0f} why={str(why)!r}",
+                "spool_refused",
+                callbacks=total.callbacks,
+                since=_rfc3339(total.since_seconds),
+                left_seconds=round(total.left_seconds),
+                why=str(why),
             )
 
     def drained(self, callbacks: int) -> None:
@@ -143,7 +145,7 @@ class SpoolReport:
             self._fill_rate.add(self._folder.backlog.size_bytes)
         self._drained_callbacks += callbacks
         if not self._has_backlog() and self.state != "drained":
-            self._set_state("drained", f"callbacks={self._drained_callbacks}")
+            self._set_state("drained", callbacks=self._drained_callbacks)
             self._drained_callbacks = 0
 
     def checks(self) -> dict[str, dict[str, Any]]:
@@ -223,12 +225,12 @@ class SpoolReport:
     def _can_append(self) -> bool:
         return self._folder is not None and self.state in ("drained", "filling")
 
-    def _set_state(self, state: State, fields: str) -> None:
+    def _set_state(self, state: State, **fields: object) -> None:
         if state == self.state:
             return
         self.state = state
         write = {"drained": log.logger.info, "filling": log.logger.warning}.get(state, log.logger.error)
-        write("action=spool state=%s %s", state, fields)
+        write("spool", state=state, **fields)
 
 
 def _rfc3339(seconds: float) -> str:

@@ -186,14 +186,14 @@ class Spool:
             return
         path = self.file.path
         target = path.with_name(f"{path.stem}-{row.id}-{now_ms()}.{why}")
-        fields = f"file={path.name} record={row.id} callbacks={row.callbacks} why={why}"
+        fields = {"file": path.name, "record": row.id, "callbacks": row.callbacks, "why": why}
         try:
             write_new(target, row.raw)
         except OSError as exc:
-            log.logger.error("action=spool_record %s not_moved=%s", fields, error_name(exc))
+            log.logger.error("spool_record", **fields, not_moved=error_name(exc))
             self._unmovable.add(row.id)
             return
-        log.logger.error("action=spool_record %s moved_to=%s", fields, target.name)
+        log.logger.error("spool_record", **fields, moved_to=target.name)
         self._delete_rows([row.id], row.callbacks)
 
     def _delete_rows(self, numbers: Sequence[int], callbacks: int) -> None:

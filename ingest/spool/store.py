@@ -81,7 +81,7 @@ class FallbackStore:
         if self._folder is not None:
             waiting = self._folder.backlog.callbacks
             if waiting:
-                log.logger.warning("action=spool_not_drained callbacks=%d", waiting)
+                log.logger.warning("spool_not_drained", callbacks=waiting)
             with suppress(StoreUnavailable):
                 await self._thread.run(self._folder.close)
         self._thread.close()

@@ -167,7 +167,7 @@ def test_every_loop_of_every_process_fails_for_long_is_named_and_then_works_agai
     service.until(lambda: service.delivered() >= 1, "the event at its handler")
     service.until(lambda: service.failing() == set(), "nothing fails")
     for loop in loops:
-        assert f"action=loop_failed loop={loop} count=1 RuntimeError\n" in service.log, loop
+        assert f"action=loop_failed loop={loop} count=1 error=RuntimeError traceback=" in service.log, loop
     assert background_faults.MESSAGE not in service.log
     assert [process.stop() for process in service.processes] == [0, 0, 0, 0]
 

@@ -249,7 +249,7 @@ def test_the_log_says_what_a_handler_raised_and_where_without_the_number(
     deliver = start("worker", "deliver", CALLBACKS_HANDLERS="failing")
 
     deliver.wait_for_output(
-        "action=event_dead handler=failing events=1 cause=LookupError at failing.py:5 "
+        'action=event_dead handler=failing events=1 cause="LookupError at failing.py:5" '
         'error="LookupError: no account for 356*****001"'
     )
 

@@ -56,7 +56,7 @@ def test_without_the_packages_there_are_no_traces_and_one_line_says_so_if_they_a
     start: Start, port: int, redis_server: RedisServer, variables: dict[str, str], lines: int
 ) -> None:
     for process in _processes(start, port, redis_server, MISSING, **variables):
-        assert process.output.count("action=traces_off missing=opentelemetry: pip install") == lines
+        assert process.output.count('action=traces_off missing=opentelemetry remedy="pip install') == lines
         assert "Traceback" not in process.output
 
 

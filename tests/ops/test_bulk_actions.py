@@ -243,7 +243,7 @@ def test_an_action_that_fails_by_what_nobody_foresaw_is_logged_noted_and_can_be_
     assert state is not None
     assert (state.action.state, state.action.why, state.is_running) == ("failed", "RuntimeError", False)
     (line,) = (record.getMessage() for record in caplog.records if "bulk_action_failed" in record.getMessage())
-    assert line.startswith("action=bulk_action_failed id=one count=1 RuntimeError\n")
+    assert line.startswith("action=bulk_action_failed id=one count=1 error=RuntimeError traceback=")
 
     monkeypatch.setattr(BulkActions, "_run_step", part)
     rest = runner.resume("one", "anna")

@@ -14,7 +14,7 @@ from ingest.spool.folder import SpoolFolder
 def _nothing_was_logged_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test see the first line of every kind, whatever others logged in this process."""
     for limited in (log.limited, log._unexpected):
-        monkeypatch.setattr(limited, "_kinds", {})
+        monkeypatch.setattr(limited._counter, "_kinds", {})
 
 
 @pytest.fixture

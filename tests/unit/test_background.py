@@ -63,7 +63,7 @@ def test_a_task_that_fails_is_restarted_and_logged_with_its_places_but_no_messag
     asyncio.run(check())
 
     (line,) = lines(caplog, "loop_failed")
-    assert line.startswith("action=loop_failed loop=drain count=1 Broken\n")
+    assert line.startswith("action=loop_failed loop=drain count=1 error=Broken traceback=")
     assert "test_background.py" in line
     assert MESSAGE not in line
 
@@ -194,7 +194,7 @@ def test_an_exception_that_ends_a_thread_is_logged(
     thread.join()
 
     (line,) = lines(caplog, "uncaught")
-    assert line.startswith("action=uncaught where=thread name='anybody' count=1 Broken\n")
+    assert line.startswith("action=uncaught where=thread name=anybody count=1 error=Broken traceback=")
     assert MESSAGE not in line
 
 
@@ -231,7 +231,7 @@ def test_exceptions_in_a_callback_and_in_a_task_that_nobody_awaits_are_logged(ca
 
     found = lines(caplog, "uncaught")
     assert len(found) == 2
-    assert all("Broken\n" in line and MESSAGE not in line for line in found)
+    assert all("error=Broken" in line and MESSAGE not in line for line in found)
 
 
 def test_an_exception_handler_that_is_set_already_stays() -> None:

@@ -49,6 +49,7 @@ WRONG = [
     ("CALLBACKS_DEAD_LETTER_MAX_BYTES", "1", "worker expand"),
     ("CALLBACKS_DELIVERY_LOG_BYTES", "1", "worker deliver"),
     ("CALLBACKS_LOG_LEVEL", "lots", "worker expand"),
+    ("CALLBACKS_LOG_FORMAT", "xml", "web"),
     ("CALLBACKS_HEARTBEAT_FILE", "/proc/folder/heartbeat", "worker deliver"),
     ("CALLBACKS_OPS_HOST", "0.0.0.0", "ops"),
     ("CALLBACKS_OPS_HOST", "192.0.2.1", "ops"),

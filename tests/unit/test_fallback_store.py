@@ -55,7 +55,7 @@ def test_while_the_gate_is_closed_redis_is_not_used_and_afterwards_it_has_everyt
 
     asyncio.run(scenario())
     assert lines(caplog) == [
-        "action=spool state=filling why='redis: ConnectionError'",
+        'action=spool state=filling why="redis: ConnectionError"',
         "action=spool state=drained callbacks=100",
     ]
 

@@ -138,7 +138,7 @@ def test_a_callback_that_breaks_the_store_does_not_affect_the_rest_of_its_batch(
         await running
 
     asyncio.run(scenario())
-    assert "action=unexpected_error where=commit count=1 KeyError" in caplog.text
+    assert "action=unexpected_error where=commit count=1 error=KeyError" in caplog.text
     assert "text of a person" not in caplog.text
 
 

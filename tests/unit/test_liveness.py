@@ -122,7 +122,7 @@ def test_a_systemd_that_is_gone_is_logged_and_changes_nothing(
     liveness.ready()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "action=systemd_notify_failed count=1 error=No such file or directory"
+        'action=systemd_notify_failed count=1 error="No such file or directory"'
     ]
 
 

@@ -69,6 +69,7 @@ WRONG: Final = {
     "CALLBACKS_FORGET_SECRET": "short",
     "CALLBACKS_FORGET_SECRET_FILE": "/nowhere",
     "CALLBACKS_LOG_LEVEL": "lots",
+    "CALLBACKS_LOG_FORMAT": "xml",
     "CALLBACKS_HEARTBEAT_FILE": "/proc/folder/heartbeat",
     "DATABASE_URL_FILE": "/nowhere",
     "CALLBACKS_LOG_NUMBERS": "some",

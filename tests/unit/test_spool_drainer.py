@@ -125,5 +125,5 @@ def test_an_unexpected_error_is_logged_and_draining_continues(
             await until(lambda: redis.accepted == ["a"])
 
     asyncio.run(scenario())
-    assert "action=unexpected_error where=drain count=1 KeyError" in caplog.text
+    assert "action=unexpected_error where=drain count=1 error=KeyError" in caplog.text
     assert private not in caplog.text

@@ -6,7 +6,6 @@ selection is described by its size, never by the words that were searched for.
 """
 
 import getpass
-import logging
 import os
 import re
 import secrets
@@ -24,9 +23,10 @@ from shared import batches, keys
 from shared.counted import counted
 from shared.errors import CallbacksError
 from shared.stored_times import stored_time
+from shared.structured_log import get_logger
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader, Page
 
-log = logging.getLogger("callbacks.operators")
+log = get_logger("callbacks.operators")
 
 ActionSource: TypeAlias = Literal["page", "command", "api"]
 ActionKind: TypeAlias = Literal[
@@ -113,8 +113,14 @@ class ActionLog:
             except redis.WatchError:
                 raise AlreadyStarted from None
         log.info(
-            'action=operator_action_started id=%s who="%s" by=%s what=%s where=%s chosen="%s" number=%s',
-            *(action_id, action.who, action.by, action.what, action.where, action.chosen, _number_text(action.number)),
+            "operator_action_started",
+            id=action_id,
+            who=action.who,
+            by=action.by,
+            what=action.what,
+            where=action.where,
+            chosen=action.chosen,
+            number=_number_text(action.number),
         )
         if too_many:
             with self._connection.pipeline() as pipe:
@@ -129,8 +135,15 @@ class ActionLog:
         """Record how an action ended, and its progress."""
         action = _sanitize(action)
         log.info(
-            'action=operator_action_ended id=%s who="%s" what=%s where=%s state=%s done=%d failed=%d why=%s',
-            *(action_id, action.who, action.what, action.where, state, progress.done, progress.failed, why),
+            "operator_action_ended",
+            id=action_id,
+            who=action.who,
+            what=action.what,
+            where=action.where,
+            state=state,
+            done=progress.done,
+            failed=progress.failed,
+            why=why,
         )
         fields = {"state": state, "ended_ms": batches.now_ms(), "why": why, **progress_fields(progress)}
         self._connection.hset(keys.action(action_id), mapping=fields)
@@ -146,7 +159,7 @@ class ActionLog:
         try:
             action_id = progress.action_id = self.start(action)
         except redis.OutOfMemoryError:
-            log.warning("action=operator_action_not_logged what=%s where=%s", action.what, action.where)
+            log.warning("operator_action_not_logged", what=action.what, where=action.where)
         try:
             yield progress
         except BaseException as exc:
@@ -178,7 +191,7 @@ class ActionLog:
         try:
             self.end(action_id, action, progress, state=state, why=why)
         except redis.RedisError:
-            log.warning("action=operator_action_not_logged what=%s where=%s", action.what, action.where)
+            log.warning("operator_action_not_logged", what=action.what, where=action.where)
 
 
 def new_id() -> str:

@@ -8,7 +8,6 @@ next run repeats only the events that were in flight.
 If the handler asks for a pause, the run ends early and its events wait as they are (see `pause_probe`).
 """
 
-import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from typing import Any, Final
 import redis
 
 from shared.metrics import SECONDS_BUCKETS, Metrics
+from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.caller import Caller
@@ -36,7 +36,7 @@ from workers.runtime.headroom import FailureLimit, Headroom
 from workers.runtime.outcome import Done, Paused
 from workers.runtime.run_errors import HandlerPaused, RunPaused, Unfinished
 
-log = logging.getLogger("callbacks.deliver")
+log = get_logger("callbacks.deliver")
 
 # A settlement costs a round trip and an fsync, about 1 ms. What is not settled stands in the worker's completion
 # journal, which is lost only with the machine. So it may wait, but not for long.
@@ -130,7 +130,7 @@ class Deliverer:
         except Exception as exc:
             if ends_run(exc):
                 raise
-            log.error("action=run_split handler=%s cause=%s", self._handler.name, outcomes.internal_error(exc).cause)
+            log.error("run_split", handler=self._handler.name, cause=outcomes.internal_error(exc).cause)
             self._settle_calls(run, self._ladder.call_split(run), settle_seconds)
 
     def _settle_calls(self, run: Run, calls: Generator[Outcomes, None, None], settle_seconds: float) -> None:
@@ -187,6 +187,6 @@ class Deliverer:
     def _seconds_paused(self) -> float:
         seconds, name = pause.seconds_left(self._connection, self._handler.name), self._handler.name
         if seconds > 0 and self._failure_limit.has_recovered() and pause.end_memory_pause(self._connection, name):
-            log.info("action=handler_resumed handler=%s by=memory", name)
+            log.info("handler_resumed", handler=name, by="memory")
             return 0.0
         return seconds

@@ -4,7 +4,6 @@ A slow handler claims only what it finishes in about a second; the rest is left 
 works on several events at once claims more while one of them is slow: otherwise a run would wait for its slowest call.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,12 +11,13 @@ import redis
 
 from shared import queues
 from shared.connections import describe_error
+from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
 from workers.deliver.run import Run
 from workers.runtime.claim import ClaimedJob, ClaimStep
 
-log = logging.getLogger("callbacks.deliver")
+log = get_logger("callbacks.deliver")
 
 # Limits of one run, with all that joins it later.
 MAX_ITEMS: Final = 5_000
@@ -72,7 +72,7 @@ class Prefetcher:
                 handler=self._handler.name,
             )
         except redis.RedisError as exc:
-            log.warning("action=redis_unavailable error=%s", describe_error(exc))
+            log.warning("redis_unavailable", error=describe_error(exc))
             run.needs_another_run = True
             return []
         # When Redis falls back to an earlier state, jobs of the run wait in the queue again. What is in flight is not

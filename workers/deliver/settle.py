@@ -7,7 +7,6 @@ letter with the traceback, whatever its outcome was; the others are settled as t
 unavailable, and a second call after a lost answer changes nothing.
 """
 
-import logging
 import math
 import time
 from collections import Counter, deque
@@ -21,6 +20,7 @@ from msgspec import Struct
 
 from shared import events, keys, queues
 from shared.metrics import DELIVERY_BUCKETS, Metrics
+from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
@@ -48,7 +48,7 @@ from workers.runtime.settlement import (
 
 T = TypeVar("T")
 
-log = logging.getLogger("callbacks.deliver")
+log = get_logger("callbacks.deliver")
 
 _PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 # If this many events, each alone, cannot be settled, the events are not the cause.
@@ -58,7 +58,7 @@ MAX_STUCK: Final = 3
 def failed_event(error: Exception, *, handler: str) -> InternalError:
     """Return the outcome of an event with which this service itself failed, and log it."""
     outcome = outcomes.internal_error(error)
-    log.error("action=event_failed handler=%s cause=%s", handler, outcome.cause)
+    log.error("event_failed", handler=handler, cause=outcome.cause)
     return outcome
 
 
@@ -309,9 +309,8 @@ class Settler:
             self._activity.publish()
             return
         for (action, cause), number in decisions.failed.items():
-            text = decisions.errors[action, cause]
-            error = f' error="{text}"' if text else ""
-            log.warning("action=%s handler=%s events=%d cause=%s%s", action, self._handler.name, number, cause, error)
+            text = decisions.errors[action, cause] or None
+            log.warning(action, handler=self._handler.name, events=number, cause=cause, error=text)
 
     def _log_pause(self, settled: SettleResult, asked: PauseChange) -> None:
         if not settled.change:
@@ -320,7 +319,6 @@ class Settler:
         if self._activity is not None:
             self._activity.publish_pause(is_paused=settled.change == "paused", seconds=seconds, reason=text)
         elif settled.change == "paused":
-            error = f' error="{text}"' if text else ""
-            log.warning("action=handler_paused handler=%s seconds=%.0f by=%s%s", name, seconds, asked.by, error)
+            log.warning("handler_paused", handler=name, seconds=round(seconds), by=asked.by, error=text or None)
         else:
-            log.info("action=handler_resumed handler=%s seconds=%.0f", name, seconds)
+            log.info("handler_resumed", handler=name, seconds=round(seconds))

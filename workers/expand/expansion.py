@@ -5,7 +5,6 @@ events, and each chunk moves the progress of the batches that it came from. A ch
 with which it fails is alone, and that item is quarantined. Knows nothing of how handlers work.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ import redis
 
 from shared import batches, queues
 from shared.metrics import Metrics
+from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.expand.activity import ExpandActivity
 from workers.expand.fan_out import Chunk, ChunkItem, FanOutResult, FanOutStep
@@ -29,7 +29,7 @@ from workers.runtime.redis_retry import never_stopping
 from workers.runtime.run_errors import StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS, FanOutEvent
 
-log = logging.getLogger("callbacks.expand")
+log = get_logger("callbacks.expand")
 
 # While Redis runs a script, all others wait. An event takes some 4 µs, and a handler's job 22 µs, with 1 µs for each of
 # its events if all of them are wanted by different handlers: so a chunk takes 1 to 4 ms for up to 100 handlers.
@@ -184,7 +184,7 @@ class Expander:
             (item,) = chunk.items
             if item.origin is None or not isinstance(item.read, FanOutEvent):
                 raise
-            log.error("action=event_failed job=%s cause=%s", job_id, outcome.internal_error(exc).cause)
+            log.error("event_failed", job=job_id, cause=outcome.internal_error(exc).cause)
             failure = quarantine.from_failed_event(item.origin, item.read, exc)
             self._fan_out(job_id, chunk.with_items(msgspec.structs.replace(item, read=failure)))
 
@@ -200,11 +200,11 @@ class Expander:
             unreadable=unreadable,
         )
         log.debug(
-            "action=fan_out new=%d duplicate=%d quarantined=%d job=%s",
-            fanned_out.new,
-            len(fanned_out.duplicates),
-            sum(failure.records for failure in unreadable),
-            job_id,
+            "fan_out",
+            new=fanned_out.new,
+            duplicate=len(fanned_out.duplicates),
+            quarantined=sum(failure.records for failure in unreadable),
+            job=job_id,
         )
         self._warn_of_reused_req_uuids(fanned_out)
         if self._activity is not None:
@@ -215,7 +215,7 @@ class Expander:
     def _warn_of_reused_req_uuids(self, fanned_out: FanOutResult) -> None:
         self._reused += fanned_out.reused
         if self._reused and time.monotonic() >= self._warn_at:
-            log.warning("action=req_uuid_reused replies=%d", self._reused)
+            log.warning("req_uuid_reused", replies=self._reused)
             self._warn_at, self._reused = time.monotonic() + _WARN_SECONDS, 0
 
 

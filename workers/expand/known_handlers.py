@@ -7,7 +7,6 @@ last be imported: a field for each entry in `cb:filters`, the JSON array of its 
 The handlers' settings are not read here: only each handler's own workers read them.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -16,11 +15,12 @@ import redis
 from msgspec import Struct
 
 from shared import keys
+from shared.structured_log import get_logger
 from workers import registry
 from workers.filters import Filters, from_handler
 from workers.runtime.redis_retry import retry_while_unavailable
 
-log = logging.getLogger("callbacks.supervisor")
+log = get_logger("callbacks.supervisor")
 
 # For a handler whose module cannot be imported now, so that its own time-out is unknown.
 _TIMEOUT_SECONDS: Final = 30.0
@@ -62,7 +62,7 @@ def load(entries: Sequence[str], connection: redis.Redis) -> KnownHandlers:
     }
     for entry, error in found.problems.items():
         names = ",".join(filters.name for filters in stored.get(entry, ())) or "unknown"
-        log.error("action=handler_import_failed entry=%s handlers=%s error=%s", entry, names, error.problem)
+        log.error("handler_import_failed", entry=entry, handlers=names, error=error.problem)
     known = stored | imported
     return KnownHandlers(
         filters={entry: known[entry] for entry in dict.fromkeys(entries) if entry in known},

@@ -4,7 +4,6 @@ One of the places where everything is caught: whatever the reading of a callback
 one record at a time. The record that raises it again is quarantined with the traceback; the others become events.
 """
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -18,6 +17,7 @@ from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, UNKNOWN_STATUS, Metrics
 from shared.rate_limited_log import RateLimitedLog
+from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.expand.fan_out import RecordResult
 from workers.expand.spans import ExpandSpans
@@ -26,7 +26,7 @@ from workers.filters import Filters
 from workers.runtime import outcome
 from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, NewFailure
 
-log = logging.getLogger("callbacks.expand")
+log = get_logger("callbacks.expand")
 _limited_log: Final = RateLimitedLog(log, interval_seconds=60.0)
 
 _MAX_MASKS: Final = 4096
@@ -89,7 +89,7 @@ class RecordReader:
                 error = exc
             else:
                 return items
-        log.error("action=callback_split records=%d cause=%s", accepted.records, outcome.internal_error(error).cause)
+        log.error("callback_split", records=accepted.records, cause=outcome.internal_error(error).cause)
         parts = split_records(accepted)
         if parts is None or accepted.records == 1:
             return [quarantine.from_failed_callback(accepted, error, records=accepted.records)]
@@ -115,7 +115,7 @@ class RecordReader:
         offers: list[RecordResult] = [self._offer(event, encoded) for event, encoded in found]
         for field, number in callback.unreadable_fields.items():
             self._metrics.add((recent_rate.UNREADABLE, field), number)
-            _limited_log.warning(f"action=field_unreadable field={field}", f"source={accepted.source} records={number}")
+            _limited_log.warning("field_unreadable", {"field": field}, source=accepted.source, records=number)
         items, records = offers, len(offers)
         if callback.faults:
             items = [*_merge_in_order(accepted, callback, offers)]

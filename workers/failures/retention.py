@@ -4,7 +4,6 @@ Each is counted as dropped in the step that drops it, so the audit balances. Eve
 those of handlers that no longer run; several supervisors may do so at the same time.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -13,11 +12,12 @@ import redis
 from msgspec import Struct
 
 from shared import batches, keys
+from shared.structured_log import get_logger
 from workers.failures.failure_list import FailureList, all_lists
 from workers.runtime import scripts
 from workers.runtime.isolation import run_for_each
 
-log = logging.getLogger("callbacks.supervisor")
+log = get_logger("callbacks.supervisor")
 
 # A list may exceed its limit by what is added in this time.
 _CHECK_SECONDS: Final = 2.0
@@ -89,7 +89,7 @@ class FailureTrimmer:
                     break
         finally:
             if old or over:
-                log.warning("action=failures_dropped list=%s old=%d over=%d", failure_list.name, old, over)
+                log.warning("failures_dropped", list=failure_list.name, old=old, over=over)
         return not more
 
 

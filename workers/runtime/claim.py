@@ -4,7 +4,6 @@ Each step is one Lua script, so a job is always either in its queue or on the li
 jobs hold is read afterwards.
 """
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,10 +12,11 @@ import redis
 from msgspec import Struct
 
 from shared import keys, progress, queue_jobs, queues
+from shared.structured_log import get_logger
 from workers.runtime import completion_journal, scripts
 from workers.runtime.run_errors import HandlerPaused, StaleRun
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 _PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 
@@ -122,7 +122,7 @@ class ClaimStep:
 
     def release(self, queue: str, job_id: str, other: str, error: Exception) -> None:
         """Put `other`, a coalesced job that cannot be read, back into the queue, where it will run alone."""
-        log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other, error)
+        log.error("job_unreadable", queue=queue, job=other, error=error)
         self._release(keys=[keys.rq_queue(queue), keys.coalesced(job_id), keys.job(other)], args=[other])
 
     def _read_coalesced(self, queue: str, job_id: str, found: Sequence[Sequence[bytes]]) -> list[ClaimedJob]:

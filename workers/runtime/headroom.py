@@ -7,7 +7,6 @@ when the one event that is tried every 30 seconds is delivered.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,9 +15,10 @@ import redis
 
 from shared import memory
 from shared.memory import Memory
+from shared.structured_log import get_logger
 from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, RetryRequested
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 # How long a process uses what Redis said of its memory.
 _MAX_AGE_SECONDS: Final = 0.25
@@ -70,11 +70,11 @@ class Headroom:
             if is_stopping():
                 return False
             if not is_waiting:
-                log.warning("action=fan_out_waiting used=%.0f%%", share * 100)
+                log.warning("fan_out_waiting", used=f"{share:.0%}")
             is_waiting = True
             time.sleep(_POLL_SECONDS)
         if is_waiting:
-            log.info("action=fan_out_resumed used=%.0f%%", share * 100)
+            log.info("fan_out_resumed", used=f"{share:.0%}")
         return True
 
 

@@ -5,7 +5,6 @@ from the state in which the caller believes it to be: one that two supervisors r
 that was requeued is not started by the worker that had popped it.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
@@ -15,6 +14,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.utils import as_text
 
 from shared import keys, progress
+from shared.structured_log import get_logger
 from workers.runtime import scripts
 from workers.runtime.completion_journal import Completions
 from workers.runtime.run_errors import SettlementFailed
@@ -23,7 +23,7 @@ from workers.runtime.settlement import Argument, Replacement, append_list, failu
 # A job that fails as a whole is retried after 1, 4, 16, 60, 60, … seconds: soon enough after the cause is repaired.
 MAX_WAIT_SECONDS: Final = 60.0
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 _MAX_LOGGED_CHARACTERS: Final = 80
 # Each is logged once. With more than these, they are logged again.
@@ -100,7 +100,7 @@ class JobTransitions:
             self._unreadable.clear()
         self._unreadable.add((worker, member))
         shown = member[:_MAX_LOGGED_CHARACTERS]
-        log.warning("action=execution_unreadable queue=%s worker=%s member=%s", self._queue, worker, shown)
+        log.warning("execution_unreadable", queue=self._queue, worker=worker, member=shown)
 
     def parse_execution(self, member: Any, worker: str) -> Execution:
         """Return a run as RQ's registries name it, <job id>:<execution id>. Raise ValueError for anything else."""

@@ -5,7 +5,6 @@ Others may use the folder too, such as /run or the current one. A file is a jour
 """
 
 import fcntl
-import logging
 import os
 import re
 import stat
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from shared import queues
+from shared.structured_log import get_logger
 from workers.runtime.completion_journal import UNLOCKED_PREFIX, CompletionJournal, Completions, parse
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 _UNLOCKED_SECONDS: Final = 60.0
 _EXPIRY_SECONDS: Final = 86_400.0
@@ -51,7 +51,7 @@ class JournalFolder:
             self._folder.mkdir(parents=True, exist_ok=True)
             return CompletionJournal(self._folder / worker)
         except OSError as exc:
-            log.warning("action=journal_not_created folder=%s error=%s", self._folder, exc)
+            log.warning("journal_not_created", folder=self._folder, error=exc)
             return CompletionJournal()
 
     def read(self, worker: str) -> Completions:
@@ -63,7 +63,7 @@ class JournalFolder:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, IndexError) as exc:
-            log.warning("action=journal_unreadable worker=%s error=%s", worker, type(exc).__name__)
+            log.warning("journal_unreadable", worker=worker, error=type(exc).__name__)
             return {}
 
     def list_workers(self) -> Iterator[tuple[str, bool]]:
@@ -95,7 +95,7 @@ class JournalFolder:
             (self._folder / worker).unlink(missing_ok=True)
         except OSError as exc:
             self._not_removed.add(worker)
-            log.warning("action=journal_not_removed worker=%s error=%s", worker, exc)
+            log.warning("journal_not_removed", worker=worker, error=exc)
 
 
 def _is_ours(path: Path) -> bool:

@@ -11,7 +11,6 @@ Each task is isolated, and so is each worker, job and list within it: if one fai
 it should be, that is logged and delays none of the others. Only if Redis does not answer, all of them wait.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
@@ -25,6 +24,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clea
 from shared import keys, queue_jobs, queues
 from shared.background import Background
 from shared.primary import check_role
+from shared.structured_log import get_logger
 from workers.runtime.isolation import run_for_each
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
@@ -33,7 +33,7 @@ from workers.runtime.oom_fallback import OomFallbackRedis
 from workers.runtime.redis_retry import UNAVAILABLE, is_temporary
 from workers.runtime.worker import LEASE_SECONDS, RUNS_SECONDS
 
-log = logging.getLogger("callbacks.supervisor")
+log = get_logger("callbacks.supervisor")
 
 T = TypeVar("T")
 
@@ -258,7 +258,7 @@ class Maintenance:
         now = self._read_lease_time()
         if now.has_stepped:
             # Leases of live workers may look ended.
-            log.warning("action=redis_clock_stepped postponed_seconds=%d", _GRACE_SECONDS)
+            log.warning("redis_clock_stepped", postponed_seconds=_GRACE_SECONDS)
             self._postpone_expiry()
             return
         self._for_each(self._queue_names, lambda queue: self._requeue_expired(queue, now.seconds))
@@ -278,7 +278,7 @@ class Maintenance:
         def requeue(member: bytes) -> None:
             job_id = as_text(member)
             if self._transitions[queue].requeue_orphan(job_id):
-                log.warning("action=job_requeued queue=%s job=%s", queue, job_id)
+                log.warning("job_requeued", queue=queue, job=job_id)
 
         before, popped = (
             self._popped.get(queue, set()),
@@ -293,7 +293,7 @@ class Maintenance:
     def _requeue(self, queue: str, execution: Execution, *, died: bool) -> None:
         finished = self._journals.read(execution.worker_name)
         if self._transitions[queue].requeue(execution, to="front", finished=finished, died=died):
-            log.warning("action=job_requeued queue=%s job=%s", queue, execution.job_id)
+            log.warning("job_requeued", queue=queue, job=execution.job_id)
 
 
 def _no_beat() -> None:

@@ -3,16 +3,16 @@
 Jobs that somebody deletes by hand, as `rq empty` does, leave theirs: a task of maintenance finds and deletes them.
 """
 
-import logging
 import time
 from typing import Any, Final
 
 import redis
 
 from shared import keys
+from shared.structured_log import get_logger
 from workers.runtime import scripts
 
-log = logging.getLogger("callbacks.supervisor")
+log = get_logger("callbacks.supervisor")
 
 _CHECK_SECONDS: Final = 5.0
 _BUSY_SECONDS: Final = 0.1
@@ -46,7 +46,7 @@ class PortionReaper:
             uncounted = set(self._connection.hkeys(keys.PORTIONS)) - set(self._connection.hkeys(keys.PORTION_JOBS))
             deleted += self._reap(list(uncounted), end)
         if deleted:
-            log.warning("action=portions_reaped portions=%d", deleted)
+            log.warning("portions_reaped", portions=deleted)
         # Where one was left there may be many more, which fill Redis's memory.
         self._check_at = time.monotonic() + (_BUSY_SECONDS if deleted else _CHECK_SECONDS)
 

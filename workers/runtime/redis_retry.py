@@ -1,6 +1,5 @@
 """Waiting while Redis is unavailable, where what was done cannot be undone and so has to be written down."""
 
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -9,8 +8,9 @@ from typing import Final, TypeVar
 import redis
 
 from shared.connections import describe_error
+from shared.structured_log import get_logger
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 T = TypeVar("T")
 
@@ -47,12 +47,12 @@ def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], 
             if stop_asked_at is not None and time.monotonic() - stop_asked_at >= STOP_WAIT_SECONDS:
                 raise
             if not is_waiting:
-                log.warning("action=redis_unavailable error=%s", describe_error(exc))
+                log.warning("redis_unavailable", error=describe_error(exc))
             is_waiting = True
             time.sleep(_RETRY_SECONDS)
             continue
         if is_waiting:
-            log.warning("action=redis_available")
+            log.warning("redis_available")
         return result
 
 

@@ -23,10 +23,11 @@ from msgspec import Struct
 
 from callbacks import launcher
 from shared.liveness import Liveness
+from shared.structured_log import get_logger
 from workers.runtime.exit_codes import EXIT_CONFIGURATION
 from workers.runtime.maintenance import Maintenance
 
-log = logging.getLogger("callbacks.supervisor")
+log = get_logger("callbacks.supervisor")
 
 _TICK_SECONDS: Final = 0.2
 # A worker that ends soon after its start is restarted after a longer time each time, up to this.
@@ -133,7 +134,7 @@ class Supervisor:
             except OSError as exc:  # no memory, or too many processes: the other workers continue
                 slot.failures += 1
                 slot.restart_at = now + _MAX_RESTART_SECONDS
-                log.error("action=worker_start_failed queue=%s error=%s", slot.queue, exc)
+                log.error("worker_start_failed", queue=slot.queue, error=exc)
 
     def _start(self, slot: _Slot, *, lifeline: int) -> None:
         slot.name = f"{slot.queue}-{uuid.uuid4().hex}"
@@ -148,11 +149,11 @@ class Supervisor:
             start_new_session=True,
         )
         slot.started_at = time.monotonic()
-        log.info("action=worker_started queue=%s pid=%d", slot.queue, slot.process.pid)
+        log.info("worker_started", queue=slot.queue, pid=slot.process.pid)
 
     def _reap(self, slot: _Slot, code: int) -> None:
         level = logging.INFO if code == 0 else logging.WARNING
-        log.log(level, "action=worker_ended queue=%s exit=%d", slot.queue, code)
+        log.log(level, "worker_ended", queue=slot.queue, exit=code)
         slot.process = None
         self._maintenance.record_exit(slot.name)
 
@@ -177,7 +178,7 @@ class Supervisor:
                 if slot.process is None:
                     continue
                 if time.monotonic() >= deadline and slot.process.poll() is None:
-                    log.warning("action=worker_killed queue=%s pid=%d", slot.queue, slot.process.pid)
+                    log.warning("worker_killed", queue=slot.queue, pid=slot.process.pid)
                     slot.process.kill()
                     slot.process.wait()
                 code = slot.process.poll()

@@ -5,7 +5,6 @@ crash-safely, with BLMOVE), and starts and requeues jobs by `job_transitions` al
 supervisor restarts it and requeues its job. See `supervisor`, `maintenance`.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -23,6 +22,7 @@ from rq.worker import WorkerStatus
 
 from shared import queues
 from shared.connections import describe_error
+from shared.structured_log import get_logger
 from workers.runtime.completion_journal import CompletionJournal, Completions
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
@@ -30,7 +30,7 @@ from workers.runtime.redis_retry import UNAVAILABLE, is_unavailable, retry_while
 from workers.runtime.run_errors import RunPaused, SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import Replacement
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 # A job whose worker and supervisor are both gone is requeued after this. The supervisor renews it.
 LEASE_SECONDS: Final = 45
@@ -159,7 +159,7 @@ class QueueWorker(SimpleWorker):
             except UNAVAILABLE as exc:
                 # If the lost answer held a popped job, the supervisor requeues it.
                 if not was_unavailable:
-                    log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, describe_error(exc))
+                    log.warning("redis_unavailable", queue=self.queues[0].name, error=describe_error(exc))
                 was_unavailable = True
                 time.sleep(_RETRY_SECONDS)
                 continue
@@ -190,7 +190,7 @@ class QueueWorker(SimpleWorker):
         self._check_at = now + _CHECK_SECONDS
         for execution in self._transitions.list_executions(self.name):
             if self._transitions.requeue(execution, to="front", finished={}):
-                log.warning("action=job_requeued queue=%s job=%s", self.queues[0].name, execution.job_id)
+                log.warning("job_requeued", queue=self.queues[0].name, job=execution.job_id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job that was popped, unless it was given to another worker meanwhile."""
@@ -208,7 +208,7 @@ class QueueWorker(SimpleWorker):
             if self.perform_job(job, queue, execution):
                 return  # the step that ended the run has said that this worker is idle
         else:
-            log.warning("action=job_claimed_elsewhere queue=%s job=%s", queue.name, job.id)
+            log.warning("job_claimed_elsewhere", queue=queue.name, job=job.id)
             del self.executions[execution.id]
         self.set_state(WorkerStatus.IDLE)
 
@@ -222,7 +222,7 @@ class QueueWorker(SimpleWorker):
                 self._transitions.requeue(execution, to="front", finished=self._journal.read())
             super().teardown()
         except redis.RedisError as exc:
-            log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, describe_error(exc))
+            log.warning("redis_unavailable", queue=self.queues[0].name, error=describe_error(exc))
 
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:  # noqa: ARG002 # RQ's signature
         # RQ would take some 18 round trips to Redis, and delete a job that another worker owns.
@@ -251,11 +251,11 @@ class QueueWorker(SimpleWorker):
         if execution is self._finished_execution:
             # All is done, and only the answer to RQ's last transaction is missing. If it was carried out, there is
             # nothing to requeue; if not, the job's next run has nothing to do.
-            log.warning("action=job_end_unconfirmed queue=%s job=%s error=%s", queue.name, job.id, error)
+            log.warning("job_end_unconfirmed", queue=queue.name, job=job.id, error=error)
         elif isinstance(error, StaleRun):
-            log.warning("action=job_run_stale queue=%s job=%s", queue.name, job.id)
+            log.warning("job_run_stale", queue=queue.name, job=job.id)
         elif error is not None and is_unavailable(error):
-            log.warning("action=redis_unavailable queue=%s error=%s", queue.name, describe_error(error))
+            log.warning("redis_unavailable", queue=queue.name, error=describe_error(error))
             to_front = False
             time.sleep(_RETRY_SECONDS)
         elif error is not None and not isinstance(error, Unfinished):
@@ -280,20 +280,20 @@ class QueueWorker(SimpleWorker):
             failed = self._read_failed_job(self.connection, queue.name, job.id)
             replacement = failed.replacement(error, completions)
             name, job_id = queue.name, job.id
-            log.error("action=job_failed queue=%s job=%s failures=%d", name, job_id, failed.failures, exc_info=error)
+            log.error("job_failed", queue=name, job=job_id, failures=failed.failures, exc_info=error)
             if replacement is None:
                 return self._transitions.requeue(execution, to="later", finished=completions)
             if replacement.jobs:
-                log.warning("action=job_split queue=%s job=%s items=%d", name, job_id, len(replacement.jobs))
+                log.warning("job_split", queue=name, job=job_id, items=len(replacement.jobs))
             else:
                 number = len(replacement.failures)
-                log.error("action=job_moved_to_failures queue=%s job=%s failures=%d", name, job_id, number)
+                log.error("job_moved_to_failures", queue=name, job=job_id, failures=number)
             try:
                 return self._transitions.replace(execution, replacement)
             except Exception as exc:
                 if is_unavailable(exc):
                     raise
-                log.error("action=job_replace_failed queue=%s job=%s", name, job_id, exc_info=exc)
+                log.error("job_replace_failed", queue=name, job=job_id, exc_info=exc)
                 return self._transitions.requeue(execution, to="later", finished=completions)
 
         self._end_run(end, execution)

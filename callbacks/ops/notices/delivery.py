@@ -1,6 +1,5 @@
 """Sends what is unsent to one target, in order, and again after growing pauses: no target waits for another."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from callbacks.ops.notices.notice import Notice
 from callbacks.ops.notices.targets import NoticeTarget
 from shared.rate_limited_log import RateLimitedLog
+from shared.structured_log import get_logger
 
 FIRST_PAUSE_SECONDS: Final = 5.0
 MAX_PAUSE_SECONDS: Final = 600.0
@@ -17,7 +17,7 @@ MAX_AGE_SECONDS: Final = 86_400.0
 _MAX_SINGLE: Final = 5
 _LOG_SECONDS: Final = 300.0
 
-log = logging.getLogger("callbacks.notices")
+log = get_logger("callbacks.notices")
 
 
 class NoticeDelivery:
@@ -48,7 +48,7 @@ class NoticeDelivery:
         unsent = self._unsent(self._target.key)
         old = [notice for notice in unsent if now_seconds - notice.at_seconds > MAX_AGE_SECONDS]
         if old:
-            log.error('action=notice_dropped target="%s" number=%d', self._target.name, len(old))
+            log.error("notice_dropped", target=self._target.name, number=len(old))
             self._on_done(self._target.key, old)
             unsent = [notice for notice in unsent if notice not in old]
         if unsent:
@@ -60,13 +60,15 @@ class NoticeDelivery:
             self._failures += 1
             pause_seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 16), MAX_PAUSE_SECONDS)
             self._next_at_seconds = self._now_seconds() + pause_seconds
-            fields = f'failures={self._failures} error="{problem}"'
-            self._log.warning(f'action=notice_failed target="{self._target.name}"', fields)
+            self._log.warning("notice_failed", {"target": self._target.name}, failures=self._failures, error=problem)
             return
         self._failures = 0
         for notice in notices:
             log.info(
-                'action=notice_sent target="%s" condition=%s subject="%s" state=%s',
-                *(self._target.name, notice.condition, notice.subject, notice.state),
+                "notice_sent",
+                target=self._target.name,
+                condition=notice.condition,
+                subject=notice.subject,
+                state=notice.state,
             )
         self._on_done(self._target.key, notices)

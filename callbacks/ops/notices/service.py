@@ -6,7 +6,6 @@ itself, from what it knew, and writes that down when Redis is back.
 """
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from shared import connections
 from shared.background import Background
 from shared.rate_limited_log import RateLimitedLog
 from shared.settings import Settings
+from shared.structured_log import get_logger
 from shared.tracebacks import type_name
 
 # A tenth of how long a condition must last, within these.
@@ -42,7 +42,7 @@ _MAX_UNSENT: Final = 200
 _END_SECONDS: Final = 5.0
 _LOG_SECONDS: Final = 300.0
 
-log = logging.getLogger("callbacks.notices")
+log = get_logger("callbacks.notices")
 
 
 class NoticeService:
@@ -114,7 +114,7 @@ class NoticeService:
         except LeaseLost:
             return  # the next round has what the other process says
         except redis.RedisError as exc:
-            self._log.warning("action=notices_not_stored", f"error={type(exc).__name__}")
+            self._log.warning("notices_not_stored", error=type(exc).__name__)
             self._decide_alone(change)
             return
         with self._lock:
@@ -138,7 +138,7 @@ class NoticeService:
         except redis.RedisError as exc:
             return [alerts.redis_unavailable(type(exc).__name__)], False
         except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and must not end the notices
-            self._log.exception("action=status_unreadable", exc)
+            self._log.exception("status_unreadable", exc)
             return [alerts.status_unreadable(type_name(exc))], False
 
     def _advance(

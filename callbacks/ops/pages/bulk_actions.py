@@ -3,7 +3,6 @@
 A request starts an action and answers at once. The remaining work is stored in Redis, so that it outlives this process.
 """
 
-import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
@@ -12,10 +11,11 @@ import redis
 
 from shared.errors import CallbacksError
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
+from shared.structured_log import get_logger
 from workers.admin.action_log import Action
 from workers.admin.bulk_action import BulkActions, BulkActionState, Work
 
-log = logging.getLogger("callbacks.operators")
+log = get_logger("callbacks.operators")
 
 # More would slow Redis and the workers down.
 _MAX_RUNNING: Final = 4
@@ -81,9 +81,9 @@ class BulkActionRunner:
         try:
             self._actions.run(action_id, is_stopping=self._is_stopping.is_set)
         except redis.RedisError as exc:
-            log.warning("action=bulk_action_interrupted id=%s error=%s", action_id, type(exc).__name__)
+            log.warning("bulk_action_interrupted", id=action_id, error=type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds
-            self._limited_log.exception(f"action=bulk_action_failed id={action_id}", exc)
+            self._limited_log.exception("bulk_action_failed", exc, id=action_id)
         finally:
             with self._lock:
                 self._running.pop(action_id, None)

@@ -5,7 +5,6 @@ few seconds, misses nothing. While nobody watches it does not listen, and the se
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -16,6 +15,7 @@ from shared import live
 from shared.background import Background
 from shared.counted import counted
 from shared.events import Event
+from shared.structured_log import get_logger
 
 # As many as a page shows; older events are under Messages.
 MAX_EVENTS: Final = 200
@@ -26,7 +26,7 @@ _GATHER_SECONDS: Final = 0.25
 # A cancelled task ends within milliseconds.
 _CANCEL_SECONDS: Final = 0.5
 
-_logger: Final = logging.getLogger("callbacks.ops")
+_logger: Final = get_logger("callbacks.ops")
 
 
 class LiveFeed:
@@ -82,7 +82,7 @@ class LiveFeed:
                 if clock() - self._viewed_at > _LINGER_SECONDS:
                     break
         except redis.RedisError as exc:
-            _logger.warning("action=live_feed_refused error=%s", type(exc).__name__)
+            _logger.warning("live_feed_refused", error=type(exc).__name__)
             self._set_state(f"Redis does not allow this page to listen ({type(exc).__name__}).")
             await asyncio.sleep(_LINGER_SECONDS / 6)
         finally:

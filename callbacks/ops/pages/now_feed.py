@@ -6,7 +6,6 @@ service's own Redis.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -31,13 +30,14 @@ from shared import connections
 from shared.cells_reader import CellReading
 from shared.rate_limited_log import RateLimitedLog
 from shared.settings import Settings
+from shared.structured_log import get_logger
 from shared.tracebacks import type_name
 
 # Processes push their metrics every two seconds (shared.metrics_push).
 REFRESH_SECONDS: Final = 2.0
 _LOG_SECONDS: Final = 300.0
 
-log = logging.getLogger("callbacks.ops")
+log = get_logger("callbacks.ops")
 
 
 class NowContent(Struct, frozen=True):
@@ -99,7 +99,7 @@ class NowFeed:
             heading = render_fragment("redis_unavailable_content.html", error=type(exc).__name__)
             return self._render_last(heading, REDIS_UNAVAILABLE)
         except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and must not end the page
-            self._log.exception("action=status_unreadable", exc)
+            self._log.exception("status_unreadable", exc)
             problem = f"A value in it is damaged ({type_name(exc)}): see action=status_unreadable in the log"
             return self._render_last(
                 render_fragment("redis_unreadable_content.html", problem=problem), REDIS_UNREADABLE

@@ -3,7 +3,6 @@
 A thread of its own asks the database now and then, so a slow or unavailable database delays nothing else.
 """
 
-import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from callbacks.ops.status.sql_tables import TablesEmpty, TablesUnavailable, open
 from shared.background import Background
 from shared.rate_limited_log import RateLimitedLog
 from shared.settings import Settings
+from shared.structured_log import get_logger
 
 _ROUND_SECONDS: Final = 1.0
 _EVERY_SECONDS: Final = 10.0
@@ -26,7 +26,7 @@ _LOG_SECONDS: Final = 300.0
 # Some messages never get a final status: a phone that is off for good, a report that is lost on its way to the gateway.
 _WARNING_SHARE: Final = 0.01
 
-log = logging.getLogger("callbacks.overdue")
+log = get_logger("callbacks.overdue")
 
 
 class OverdueStatus(Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class OverdueCounter:
         try:
             self._status = _read(self._settings)
         except TablesUnavailable as exc:
-            self._log.warning("action=overdue_not_counted", f"error={exc}")
+            self._log.warning("overdue_not_counted", error=exc)
             self._status = msgspec.structs.replace(self._status, problem=str(exc))
 
     def _count_if_due(self) -> None:

@@ -39,8 +39,8 @@ def test_callbacks_are_accepted_and_each_view_warns(server: RedisServer, start_w
     assert document["durability"] == "managed"
     assert "cannot check" in document["checks"]["managed"]["detail"]
     assert web.output.count("action=durability_managed") == 1
-    assert web.output.count("action=durability_unverified check='managed") == 1
-    assert "action=started level=managed" in web.output
+    assert web.output.count('action=durability_unverified check="managed') == 1
+    assert "action=started durability=managed" in web.output
 
     with connections.connect(url(server)) as client:
         exposed = generate_latest(ServiceCollector(client, "managed")).decode()

@@ -110,7 +110,7 @@ def test_i1_no_200_is_sent_before_the_fsync(start_newer: StartNewer, start_web: 
     with unsynced(server):
         answer = web.post(report(2))
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:store-unavailable")
-    assert "error='ResponseError NOTSYNCED'" in web.output
+    assert 'error="ResponseError NOTSYNCED"' in web.output
     until(web.ready)
     assert web.post(report(3)).status_code == 200
 
@@ -180,7 +180,7 @@ def test_replica_level_waits_for_the_replicas_fsync_too(start_newer: StartNewer,
     # The replica has the callback, but no file: that is not enough.
     configure(replica, "appendonly", "no")
     assert web.post(report(2)).status_code == 503
-    assert "error='ResponseError NOREPLICAS'" in web.output
+    assert 'error="ResponseError NOREPLICAS"' in web.output
     configure(replica, "appendonly", "yes")
     until(lambda: web.post(report(3)).status_code == 200)
 

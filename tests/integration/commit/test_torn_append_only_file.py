@@ -115,7 +115,7 @@ def test_where_the_rewrite_is_forbidden_callbacks_are_taken_with_a_warning(
     web = start_web(server.url.replace("redis://", "redis://limited:pw@"))
     until(web.ready)
     assert web.post(report(1)).status_code == 200
-    until(lambda: "action=durability_unverified check='aof_rewritten" in web.output)
+    until(lambda: 'action=durability_unverified check="aof_rewritten' in web.output)
     with server.client() as client:
         assert client.info("persistence")["aof_last_rewrite_time_sec"] == -1
 

@@ -110,7 +110,7 @@ def test_an_unreadable_file_of_one_handler_does_not_affect_others(
 
     until(lambda: delivered(harness, "log") == 4, "log's next worker works")
     for handler, cause in (("forward", "CALLBACKS_FORWARD_CA"), ("shop", "FileNotFoundError")):
-        words = f"action=worker_misconfigured queue=deliver-{handler} error=CALLBACKS_HANDLERS: '{handler}'"
+        words = f"action=worker_misconfigured queue=deliver-{handler} error=\"CALLBACKS_HANDLERS: '{handler}'"
         until(lambda words=words: words in deliver.log, f"{handler}'s says why it does not")  # type: ignore[misc]
         assert cause in deliver.log
     assert deliver.process.poll() is None
@@ -172,7 +172,7 @@ def test_the_events_of_a_module_that_cannot_be_imported_any_more_wait(
     for part in ("expand", "deliver"):
         said = (tmp_path / f"{part}.log").read_text()
         assert (
-            "action=handler_import_failed entry=shop handlers=shop error=cannot be imported: FileNotFoundError" in said
+            'action=handler_import_failed entry=shop handlers=shop error="cannot be imported: FileNotFoundError' in said
         )
 
     (tmp_path / "old key").rename(tmp_path / "key")

@@ -240,7 +240,7 @@ def test_a_process_whose_lifespan_cannot_be_opened_is_restarted_and_no_event_los
     )
 
     assert (
-        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_handlers.py:"
+        'action=handler_lifespan_failed handler=unready cause="ConnectionRefusedError at pausing_handlers.py:'
         in command.log
     )
     assert "35699000001" not in command.log

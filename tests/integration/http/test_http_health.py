@@ -170,7 +170,7 @@ def test_level_memory_accepts_any_redis_with_a_warning(start_web: StartWeb, star
     web = start_web(server, CALLBACKS_DURABILITY="memory")
     assert failing(web) == set()
     assert web.post(report(1)).status_code == 200
-    assert "WARNING callbacks.web" in web.output
+    assert "level=warning logger=callbacks.web" in web.output
     assert "action=durability_memory" in web.output
 
 

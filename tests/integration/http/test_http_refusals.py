@@ -205,7 +205,7 @@ def test_an_unexpected_exception_is_503_and_logged_without_the_body(
     answer = web.post(payload("reply"), "reply")
     assert is_problem(answer, 503, "internal-error")
     assert int(answer.headers["retry-after"]) > 0
-    assert "action=unexpected_error where=callbacks count=1 LookupError" in web.output
+    assert "action=unexpected_error where=callbacks count=1 error=LookupError" in web.output
     assert "in broken" in web.output
     assert "Grazzi" not in web.output
     assert "35699000001" not in web.output

@@ -95,7 +95,7 @@ def test_what_is_not_a_run_among_those_whose_lease_ended_keeps_none_of_the_other
     assert [len(harness.waiting_jobs(queue)) for queue in (QUEUE, OTHER)] == [1, 1]
     assert maintenance.background.failing() == {"maintenance_expired_leases": "ValueError"}
     (line,) = (record.getMessage() for record in caplog.records if "loop_failed" in record.getMessage())
-    assert line.startswith("action=loop_failed loop=maintenance_expired_leases count=1 ExceptionGroup")
+    assert line.startswith("action=loop_failed loop=maintenance_expired_leases count=1 error=ValueError")
     assert "parse_execution" in line, "the places of what raised it are there"
 
 

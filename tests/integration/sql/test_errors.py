@@ -218,7 +218,7 @@ except Retry as exc:
     filled = process(code, DATABASE_URL=database.url)
     out, errors = filled.communicate(encoded(large), timeout=60)
 
-    assert errors.startswith("action=database_unavailable database=sqlite")
+    assert errors.startswith('action=database_unavailable database="sqlite')
     assert "Traceback" not in errors
     assert out.startswith("Retry sqlite:///")
     assert ("full" in out) or ("disk I/O error" in out)

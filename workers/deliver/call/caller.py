@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from shared import uncaught
+from shared import log_context, uncaught
 from shared.events import Event
 from workers.declaration import Handler
 from workers.deliver.call import spans as call_spans
@@ -152,6 +152,7 @@ class Caller:
         return isinstance(exc, KeyboardInterrupt) and self._raises_keyboard_interrupt
 
     def _call_sync(self, alarm: Alarm, argument: Any) -> Outcome:
+        context = log_context.call.set((self.handler.name, None if self.handler.batch else argument.id))
         started_at = time.perf_counter()
         try:
             returned = alarm.call(self._function, argument)
@@ -162,6 +163,7 @@ class Caller:
             return outcomes.from_exception(exc, hidden=_HIDDEN)
         finally:
             self._call_seconds = time.perf_counter() - started_at
+            log_context.call.reset(context)
         return self._outcome_of_return(returned)
 
     def _call_concurrently(
@@ -232,6 +234,7 @@ class Caller:
         return loop
 
     async def _call_async(self, argument: Any) -> Outcome:
+        log_context.call.set((self.handler.name, None if self.handler.batch else argument.id))  # it ends with the task
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         timeout_seconds = self.handler.timeout_seconds
         expired = False

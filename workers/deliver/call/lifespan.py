@@ -10,12 +10,12 @@ call in flight, 3 s for Redis if it is unavailable, 5 s here.
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final
 
 from shared import uncaught
+from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.call import timeout
 from workers.deliver.call.timeout import Alarm, Watchdog
@@ -24,19 +24,21 @@ from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Failed
 from workers.signals import HandlerTimeout
 
-log = logging.getLogger("callbacks.worker")
+log = get_logger("callbacks.worker")
 
 CLOSE_SECONDS: Final = 5.0
 _HIDDEN: Final = frozenset((__file__, timeout.__file__, contextlib.__file__))
 
 
 class LifespanFailed(Exception):
-    """A handler's lifespan could not be opened. `cause` is the error's type, its line and its masked text."""
+    """A handler's lifespan could not be opened. `cause` is the error's type and its line, `error` its masked text."""
 
-    def __init__(self, handler: str, cause: str) -> None:
+    def __init__(self, handler: str, cause: str, error: str | None) -> None:
         self.handler = handler
         self.cause = cause
-        super().__init__(f"the lifespan of the handler {handler!r} could not be opened: {cause}")
+        self.error = error
+        text = f": {error}" if error else ""
+        super().__init__(f"the lifespan of the handler {handler!r} could not be opened: {cause}{text}")
 
 
 class Lifespan:
@@ -72,13 +74,13 @@ class Lifespan:
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:
-                raise LifespanFailed(self._handler.name, _cause(exc)) from exc
+                raise LifespanFailed(self._handler.name, *_cause(exc)) from exc
 
     def _on_early_end(self, exc: BaseException | None) -> None:
         while isinstance(exc, BaseExceptionGroup):
             exc = exc.exceptions[0]  # why the task group ended
-        cause = "it ended by itself" if exc is None else _cause(exc)
-        log.error("action=handler_lifespan_ended handler=%s cause=%s", self._handler.name, cause)
+        cause, text = ("it ended by itself", None) if exc is None else _cause(exc)
+        log.error("handler_lifespan_ended", handler=self._handler.name, cause=cause, error=text)
         if self._on_end is not None:
             self._on_end()
 
@@ -98,7 +100,8 @@ class Lifespan:
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:  # noqa: BLE001 # an author's code, like a handler's
-                log.warning("action=handler_lifespan_close_failed handler=%s cause=%s", self._handler.name, _cause(exc))
+                cause, text = _cause(exc)
+                log.warning("handler_lifespan_close_failed", handler=self._handler.name, cause=cause, error=text)
 
 
 class _LifespanTask:
@@ -176,9 +179,10 @@ def _watched(seconds: float) -> Any:
         watchdog.disarm()
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException) -> tuple[str, str | None]:
+    """Return the error's type with its line, and its masked text if it has one."""
     outcome = outcomes.from_exception(error, hidden=_HIDDEN)
     # A lifespan that raises Retry, Pause or Reject has failed as with any other error.
     cause = outcome.cause if isinstance(outcome, Failed) else type(error).__name__
     text = error_text(outcome, ())
-    return f'{cause} error="{text}"' if text else cause
+    return cause, text or None

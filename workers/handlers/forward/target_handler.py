@@ -1,16 +1,16 @@
 """Makes the handler of one target."""
 
 import functools
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, overload
 
 from callbacks import Event, handler
+from callbacks.log import get_logger
 from workers.handlers.forward.sender import HandlerReturn, Sender
 from workers.handlers.forward.targets import Target, TargetOptions
 
-log = logging.getLogger("callbacks.forward")
+log = get_logger("callbacks.forward")
 
 # The backoff reaches one hour at the seventh attempt, so 24 attempts outlast an outage of more than half a day. Pauses
 # save most of them anyway.
@@ -30,7 +30,7 @@ def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Call
     def sender() -> Sender:
         target = options if read is None else read()
         if not target.secrets:
-            log.warning("action=forward_unsigned handler=%s target=%s", target.name, target.redacted_url)
+            log.warning("forward_unsigned", handler=target.name, target=target.redacted_url)
         return Sender(target)
 
     @asynccontextmanager

@@ -6,7 +6,6 @@ renamed in one step; only then the plain file is removed. A reader in between se
 
 import fcntl
 import gzip
-import logging
 import os
 import shutil
 import stat
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from callbacks import disk
+from callbacks.log import get_logger
 from workers.handlers.jsonl import folder
 
-log = logging.getLogger("callbacks.jsonl")
+log = get_logger("callbacks.jsonl")
 
 _UNFINISHED: Final = ".part"
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -90,7 +90,7 @@ class GzipWorker:
             try:
                 self.compress_closed()
             except OSError as exc:
-                log.warning("action=gzip_failed folder=%s error=%s", self._directory, exc.strerror)
+                log.warning("gzip_failed", folder=self._directory, error=exc.strerror)
             except Exception as exc:  # noqa: BLE001 # the thread survives unexpected errors
                 self._log_unexpected(exc)
 
@@ -98,7 +98,7 @@ class GzipWorker:
         # With a traceback, so not for each closed file.
         if time.monotonic() >= self._log_at:
             self._log_at = time.monotonic() + _RETRY_SECONDS
-            log.error("action=gzip_failed folder=%s error=%s", self._directory, type(exc).__name__, exc_info=exc)
+            log.error("gzip_failed", folder=self._directory, error=type(exc).__name__, exc_info=exc)
 
     def _compress(self, path: Path) -> None:
         with os.fdopen(os.open(path, _SOURCE), "rb") as source:

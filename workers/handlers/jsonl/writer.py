@@ -5,7 +5,6 @@ died is not written again. After an error the file is as it was before; a partia
 removed before anything is added.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from callbacks import Event, disk
+from callbacks.log import get_logger
 from workers.handlers.jsonl import folder, recent_ids
 from workers.handlers.jsonl.recent_ids import RecentIds
 
-log = logging.getLogger("callbacks.jsonl")
+log = get_logger("callbacks.jsonl")
 
 _END: Final = b"}\n"
 
@@ -106,7 +106,7 @@ class Writer:
             end = recent_ids.last_line_end(self._opened, size)
             if not folder.is_closed(os.fstat(self._opened)):
                 os.ftruncate(self._opened, end)
-                log.warning("action=partial_line_removed file=%s bytes=%d", self._path and self._path.name, size - end)
+                log.warning("partial_line_removed", file=self._path and self._path.name, bytes=size - end)
         if end > self._read_to:
             self._recent.add(recent_ids.read_ids(self._opened, self._read_to, end))
         self._read_to = end

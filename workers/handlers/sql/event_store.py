@@ -1,6 +1,5 @@
 """Writes events to one database: creates the tables at the first use, and retries while the database is unavailable."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +9,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from callbacks import Event, Reject, Retry
+from callbacks.log import get_logger
 from workers.handlers.sql import schema
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import DatabaseUnavailable, EventRejected, translate_error
 
-log = logging.getLogger("callbacks.sql")
+log = get_logger("callbacks.sql")
 
 # A restart of the database takes less than this, so no event loses an attempt.
 RETRY_SECONDS: Final = 5.0
@@ -100,11 +100,11 @@ class EventStore:
         self._next_try = now + max(1.0, took_seconds)
         if self._unavailable_since is None:
             self._unavailable_since = now
-            log.warning("action=database_unavailable database=%s error=%s", self.address.redacted_url, error)
+            log.warning("database_unavailable", database=self.address.redacted_url, error=error)
 
     def _record_available(self) -> None:
         if self._unavailable_since is not None:
-            log.info("action=database_available seconds=%.0f", time.monotonic() - self._unavailable_since)
+            log.info("database_available", seconds=round(time.monotonic() - self._unavailable_since))
             self._unavailable_since = None
 
 
