@@ -7,6 +7,8 @@
     cb:events                      hash    workers   a field while jobs need it: events that several handlers want, as
                                                      portions of JSON by name; workers/runtime/portions.lua
     cb:events:jobs                 hash    workers   likewise: how many jobs need each portion
+    cb:forgotten                   hash    forget    1.6 * CALLBACKS_DEDUPE_SECONDS: keyed digests of numbers that were
+                                                     forgotten, and their key; workers/expand/forgotten.py
     cb:counts                      hash    all       none: the counters that the audit adds up, one field each
     cb:metrics                     hash    all       none: what processes counted for /metrics; shared/metrics_push.py
     cb:metrics:processes           zset    web       DAY_SECONDS: processes that push their state, by the last time
@@ -71,6 +73,7 @@ COALESCED_PREFIX: Final = "cb:coalesced:"
 COUNTS: Final = "cb:counts"
 PORTIONS: Final = "cb:events"
 PORTION_JOBS: Final = "cb:events:jobs"
+FORGOTTEN: Final = "cb:forgotten"
 QUARANTINE: Final = "cb:quarantine"
 SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"

@@ -1,9 +1,10 @@
 """`callbacks forget`: erase people's numbers and texts from every store."""
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 import msgspec
@@ -17,9 +18,13 @@ from shared.number_search import NumberSearch
 from shared.settings import Settings
 from workers.admin import action_log
 from workers.admin.action_log import Action, ActionLog, ActionProgress
+from workers.expand import forgotten
 from workers.personal_data import erasure
 from workers.personal_data.report import StoreResult
 from workers.personal_data.stores import NOT_REACHED
+
+# As long as a mark may live: until then a repeat is recognised.
+_DEDUPE_TIMES: Final = 1.6
 
 
 @click.command(cls=Command)
@@ -68,9 +73,15 @@ def _action(search: NumberSearch) -> Action:
 def _erase(loaded: Settings, client: redis.Redis, search: NumberSearch, *, dry_run: bool) -> Iterator[StoreResult]:
     """Erase from all stores, and yield each result: from Redis first, as workers write to the others from there."""
     others = person_stores.handler_stores(loaded, search)
+    if not dry_run:
+        # First, so that nothing new is made of what still arrives.
+        forgotten.remember(client, search.numbers, seconds=math.ceil(_DEDUPE_TIMES * loaded.dedupe_seconds))
     yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)
     for store in others:
         yield store.erase(dry_run=dry_run)
+    if not dry_run:
+        # Also if nothing was found: an earlier run may have been interrupted before this.
+        yield from person_stores.rewrite_redis_files(loaded)
 
 
 def _to_json(

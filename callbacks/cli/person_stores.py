@@ -1,6 +1,6 @@
 """What `callbacks forget` and `export` share: the numbers, and the stores that the settings name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import click
 import redis
 
 from callbacks.distribution import MissingExtra
-from shared import settings
+from shared import connections, settings
 from shared.errors import ConfigurationError
 from shared.number_search import NotANumber, NumberSearch, comparable_number
 from shared.settings import Settings
@@ -16,6 +16,8 @@ from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
 from workers.personal_data.jsonl_files import JsonlFiles
 from workers.personal_data.log_lines import LogLines
+from workers.personal_data.redis_files import RedisFiles
+from workers.personal_data.report import StoreResult
 from workers.personal_data.stores import PersonStore
 from workers.personal_data.stream_entries import StreamEntries
 
@@ -57,6 +59,16 @@ def handler_stores(loaded: Settings, search: NumberSearch) -> tuple[PersonStore,
 def all_stores(loaded: Settings, client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
     """Return every store, those in Redis first. Raises ConfigurationError."""
     return (*moving_stores(client, search), *handler_stores(loaded, search))
+
+
+def rewrite_redis_files(loaded: Settings) -> Iterator[StoreResult]:
+    """Have each Redis with a store write its files anew, and yield the results."""
+    for url in dict.fromkeys((loaded.redis_url, loaded.stream_url or loaded.redis_url)):
+        client = connections.connect(url)
+        try:
+            yield RedisFiles(client).rewrite()
+        finally:
+            client.close()
 
 
 def _sql_tables(loaded: Settings, search: NumberSearch) -> PersonStore:

@@ -17,8 +17,10 @@ from shared import batches, queues
 from shared.metrics import Metrics
 from shared.structured_log import get_logger
 from workers.declaration import Handler
+from workers.expand import forgotten as forgotten_numbers
 from workers.expand.activity import ExpandActivity
 from workers.expand.fan_out import Chunk, ChunkItem, FanOutResult, FanOutStep
+from workers.expand.forgotten import ForgottenNumbers
 from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
@@ -61,6 +63,7 @@ class Expander:
         activity: ExpandActivity | None = None,
         metrics: Metrics | None = None,
     ) -> None:
+        self._connection = connection
         self._claim_step = ClaimStep(connection)
         self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
         self._handlers = tuple(handlers)
@@ -91,7 +94,8 @@ class Expander:
         chunk = self._new_chunk()
         in_progress: Future[None] | None = None
         try:
-            for item in self._chunk_items(claimed_jobs, deaths=deaths):
+            forgotten = forgotten_numbers.read(self._connection) if claimed_jobs[0].has_forgotten else None
+            for item in self._chunk_items(claimed_jobs, deaths=deaths, forgotten=forgotten):
                 chunk.add(item)
                 # Once a worker has died of the job, each item is settled before the next is read: that shows which one.
                 if deaths or chunk.is_full:
@@ -115,7 +119,9 @@ class Expander:
         empty = Chunk(max_events=max_events, max_bytes=MAX_CHUNK_BYTES)
         return empty.with_items(*items)
 
-    def _chunk_items(self, claimed_jobs: Sequence[ClaimedJob], *, deaths: int) -> Iterator[ChunkItem]:
+    def _chunk_items(
+        self, claimed_jobs: Sequence[ClaimedJob], *, deaths: int, forgotten: ForgottenNumbers | None = None
+    ) -> Iterator[ChunkItem]:
         """Yield the items of the run's jobs, in order, without those that an earlier run has settled.
 
         If MAX_DEATHS workers died of the first item that is not settled, in whichever job it is, it is quarantined
@@ -130,7 +136,8 @@ class Expander:
                     continue
                 origin = msgspec.structs.replace(accepted, body="")
                 for read in self._reader.read_items(accepted, skip=skip, has_killed=has_killed):
-                    item = ChunkItem(claimed, done, origin, read)
+                    kept = read if forgotten is None else forgotten.replace(read)
+                    item = ChunkItem(claimed, done, origin, kept)
                     done = item.end
                     yield item
                 skip, has_killed = 0, False
@@ -198,6 +205,7 @@ class Expander:
             max_events=EVENTS_PER_DELIVERY,
             events=offers,
             unreadable=unreadable,
+            forgotten=chunk.forgotten,
         )
         log.debug(
             "fan_out",

@@ -11,6 +11,7 @@
 --       groups of events: kind, mask (for each handler '1' if it wants them), number of marks of each, how many texts;
 --                         each text: how many events, their lengths, and their JSON, with a comma between two
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
+--       records that are dropped, as they mention a forgotten number: counter, how many
 --       the counter of new replies whose request was known
 -- Returns {1, new events, {positions of the duplicates}, {new events of each group}, new replies whose request was known},
 -- or {0} if the settlement is refused. For a repeated settlement they are not known any more: {1, 0, {}, {}, 0}
@@ -150,6 +151,11 @@ for _ = 1, next_number() do
   local kind, number, key, id = next_text(), next_number(), next_text(), next_text()
   add_failure(KEYS[3], key, id, next_number(), next_number(), next_list())
   count(kind .. '.quarantined', number)
+end
+
+for _ = 1, next_number() do
+  local counter = next_text()
+  count(counter, next_number())
 end
 
 if reused > 0 then count(next_text(), reused) end

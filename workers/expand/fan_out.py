@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from shared import keys, live, queues
 from shared.batches import Accepted
+from workers.expand.forgotten import ForgottenRecords
 from workers.runtime import headroom, scripts
 from workers.runtime.claim import ClaimedJob
 from workers.runtime.headroom import Headroom
@@ -68,14 +69,14 @@ class ChunkItem(Struct, frozen=True, gc=False):
     claimed: ClaimedJob
     start: int
     origin: Accepted | None = None
-    read: RecordResult | None = None
+    read: RecordResult | ForgottenRecords | None = None
 
     @property
     def end(self) -> int:
         """The job's progress after the item."""
         if self.read is None:
             return self.start
-        return self.start + (self.read.records if isinstance(self.read, NewFailure) else 1)
+        return self.start + (1 if isinstance(self.read, FanOutEvent) else self.read.records)
 
 
 class Chunk:
@@ -119,6 +120,11 @@ class Chunk:
         """Its records that go to the quarantine."""
         return [item.read for item in self.items if isinstance(item.read, NewFailure)]
 
+    @property
+    def forgotten(self) -> list[ForgottenRecords]:
+        """Its records that are dropped, as they mention a forgotten number."""
+        return [item.read for item in self.items if isinstance(item.read, ForgottenRecords)]
+
     def settlements(self) -> list[Settlement]:
         """Return the progress of each job, before and after."""
         found: list[Settlement] = []
@@ -160,8 +166,11 @@ class FanOutStep:
         max_events: int,
         events: Sequence[FanOutEvent],
         unreadable: Sequence[NewFailure],
+        forgotten: Sequence[ForgottenRecords] = (),
     ) -> FanOutResult:
         """Enqueue the new ones of `events` for the handlers that want them, and quarantine what is `unreadable`.
+
+        What is `forgotten` is counted.
 
         `handlers`: their names, in the order of the events' masks. A job has at most `max_events`. Raise ValueError if
         a mark is not a digest of the usual size, StaleRun if another run has settled any of these items, and
@@ -187,6 +196,7 @@ class FanOutStep:
             ],
         )
         append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
+        append_list(arguments, [(keys.counter(one.kind, "forgotten"), one.records) for one in forgotten])
         arguments.append(keys.REUSED_REQ_UUIDS)
         is_current, *numbers = retry_while_unavailable(
             lambda: self._script(

@@ -82,6 +82,13 @@ ROWS: Final = (
         erased="the file is written anew without those lines",
         until="the file is rotated or removed",
     ),
+    StoreRow(
+        name="redis-files",
+        where="the append-only file of Redis, and its dump where `save` is set",
+        found="it is not read",
+        erased="Redis writes it anew after the erasure, and the command waits for that",
+        until="Redis writes the file anew",
+    ),
 )
 
 # Keys of ours that never hold a number or a text: ids and digests, counters, names and settings of handlers.
@@ -90,6 +97,7 @@ KEYS_WITHOUT_NUMBERS: Final = (
     "cb:seen:<generation>:<number>",
     "cb:coalesced:<job id>",
     "cb:events:jobs",
+    "cb:forgotten",
     "cb:counts",
     "cb:metrics",
     "cb:metrics:processes",

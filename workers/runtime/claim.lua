@@ -8,7 +8,8 @@
 -- ARGV  5 the probe's lease in ms   6 how long a pause is kept after its end, in ms
 -- Returns {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died with it,
 -- what the handlers of dead workers had finished of it (see requeue.lua), 1 if it is the probe, how many items it has
--- ('' if unknown), 1 if it has portions, {id, progress, finished, items}, …}
+-- ('' if unknown), 1 if it has portions, 1 if it is a run of expand and numbers are forgotten (expand/forgotten.py),
+-- {id, progress, finished, items}, …}
 local own = redis.call('HMGET', KEYS[3], 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures', 'portions')
 local data_bytes = redis.call('HSTRLEN', KEYS[3], 'data')
 if data_bytes == 0 then return {false} end
@@ -24,7 +25,7 @@ end
 
 local deaths = tonumber(own[3] or 0)
 local portion_bytes = count_portion_bytes(own[7])
-result = {own[2] or '0', deaths, own[4] or '', is_probe, own[1] or '', own[7] and 1 or 0}
+result = {own[2] or '0', deaths, own[4] or '', is_probe, own[1] or '', own[7] and 1 or 0, KEYS[4] and 0 or redis.call('EXISTS', 'cb:forgotten')}
 items = tonumber(own[1] or 1)
 bytes = data_bytes + (portion_bytes or 0)
 

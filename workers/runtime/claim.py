@@ -28,7 +28,8 @@ class ClaimedJob(Struct, frozen=True):
     `size_bytes` is the size of its data, 0 for the running job. `items` is how many it was enqueued with, 0 if
     unknown. `deaths`: how many workers died with it since it last made progress. `finished`: the positions of the items
     that handlers finished in those workers. `is_probe`: the handler's pause is over if one event, which this run
-    tries first, succeeds. `has_portions`: other handlers may have some of its events too.
+    tries first, succeeds. `has_portions`: other handlers may have some of its events too. `has_forgotten`:
+    numbers are forgotten, so a run of expand has to ask which.
     """
 
     job_id: str
@@ -41,6 +42,7 @@ class ClaimedJob(Struct, frozen=True):
     is_probe: bool = False
     items: int = 0
     has_portions: bool = False
+    has_forgotten: bool = False
 
 
 class ClaimStep:
@@ -90,7 +92,7 @@ class ClaimStep:
             raise StaleRun
         if settled == 0:
             raise HandlerPaused(HandlerPaused.__doc__)
-        deaths, finished, is_probe, items, has_portions, *others = rest
+        deaths, finished, is_probe, items, has_portions, has_forgotten, *others = rest
         # RQ has read the running job's data, but not its portions.
         own = queue_jobs.read_stored(self._connection, [job_id])[0].portions if has_portions else ()
         running = ClaimedJob(
@@ -103,6 +105,7 @@ class ClaimStep:
             is_probe=bool(is_probe),
             items=int(items or 0),
             has_portions=bool(has_portions),
+            has_forgotten=bool(has_forgotten),
         )
         return [running, *self._read_coalesced(queue, job_id, others)]
 
