@@ -18,6 +18,8 @@ MAX_UNKNOWN_STATUSES: Final = 50
 OTHER: Final = "other"
 # Not a counter: the Unix second of the last accepted callback, or of the first start of a web process before any.
 LAST_ACCEPTED: Final = "last_accepted_at"
+# Failures dropped by their retention, by list and by why: "age" or "room".
+TRIMMED: Final = "trimmed"
 # Bounds are stored in Redis. If a release changes them, the old ones stay there unchanged.
 SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # From the POST of a callback to its settled delivery: milliseconds usually, hours after retries.

@@ -23,6 +23,8 @@ _ROLES: Final[tuple[Role, ...]] = ("read", "act")
 _MIN_PASSWORD: Final = 12
 _MAX_PASSWORD: Final = 256
 _MIN_SECRET: Final = 16
+# Where the runbook is in the repository.
+RUNBOOK: Final = "docs/operations.md"
 _RANDOM_EXAMPLE: Final = "openssl rand -base64 18"
 
 
@@ -104,6 +106,13 @@ def parse_seconds(value: str) -> float:
 
 def parse_text(value: str) -> str:
     """Return the text as it is."""
+    return value
+
+
+def parse_runbook_url(value: str) -> str:
+    """Return the URL of the runbook, to which #section is added."""
+    if value != RUNBOOK and not re.fullmatch(r"https?://[^\s#\"'{}<>\\]+", value):
+        raise ValueError("must be a URL such as https://wiki.example.com/callbacks/operations, without #section")
     return value
 
 

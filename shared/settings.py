@@ -15,6 +15,7 @@ from callbacks import service_links
 from shared.cells import Cell, parse_cells
 from shared.errors import ConfigurationError
 from shared.setting_values import (
+    RUNBOOK,
     HostPort,
     Network,
     OperatorToken,
@@ -33,6 +34,7 @@ from shared.setting_values import (
     parse_optional_port,
     parse_password,
     parse_redis_url,
+    parse_runbook_url,
     parse_seconds,
     parse_secret,
     parse_targets,
@@ -356,6 +358,12 @@ class Settings:
         integer(0, 366 * 86400),
         "seconds without any callback that are an alert, on the page and as a notice; 0: never",
     )
+    runbook_url: str = _option(
+        "CALLBACKS_RUNBOOK_URL",
+        RUNBOOK,
+        parse_runbook_url,
+        "URL where you publish `docs/operations.md`: notices, alerts and the dashboard link to its sections",
+    )
     overdue_seconds: int = _option(
         "CALLBACKS_OVERDUE_SECONDS",
         "86400",
@@ -467,6 +475,7 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_NOTIFY_SECRET": _NOTIFY,
     "CALLBACKS_NOTIFY_AFTER_SECONDS": _OPS,
     "CALLBACKS_NOTIFY_SILENCE_SECONDS": _OPS | _CELLS,
+    "CALLBACKS_RUNBOOK_URL": _OPS,
     "CALLBACKS_OVERDUE_SECONDS": frozenset(("ops", "history")),
     "DATABASE_URL": frozenset(("history",)),
     "CALLBACKS_FORGET_SQL": _COMMAND,

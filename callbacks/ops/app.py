@@ -36,7 +36,7 @@ from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.live_feed import LiveFeed
 from callbacks.ops.pages.now_feed import NowFeed
 from callbacks.ops.pages.sign_in import SignInPages
-from callbacks.ops.prometheus import CONTENT_TYPE, CellsCollector, OverdueCollector, ServiceCollector
+from callbacks.ops.prometheus import CONTENT_TYPE, CellsCollector, OwnCollector, ServiceCollector
 from callbacks.ops.status.audit_cache import MAX_JOBS
 from callbacks.ops.status.backlog_history import BacklogHistory
 from callbacks.ops.status.overdue import OverdueCounter
@@ -169,8 +169,7 @@ def _metrics(client: redis.Redis, settings: Settings, overdue: OverdueCounter | 
     # Without auto_describe: nothing is read before a scrape.
     registry = CollectorRegistry(auto_describe=False)
     registry.register(CellsCollector(cells, level) if cells else ServiceCollector(client, level))
-    if overdue is not None:
-        registry.register(OverdueCollector(overdue))
+    registry.register(OwnCollector(settings.runbook_url, overdue))
     scrapes = SingleFlight(functools.partial(generate_latest, registry))
 
     async def endpoint(_: Request) -> Response:

@@ -70,15 +70,18 @@ class CellsCollector(Collector):
         yield from families.values()
 
 
-class OverdueCollector(Collector):
-    """The metrics of overdue messages, which come from the database of the handler `sql`."""
+class OwnCollector(Collector):
+    """What `callbacks ops` knows without Redis: where the runbook is, and the overdue messages of the handler `sql`."""
 
-    def __init__(self, counter: OverdueCounter) -> None:
+    def __init__(self, runbook_url: str, counter: OverdueCounter | None) -> None:
+        self._runbook_url = runbook_url
         self._counter = counter
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the last count."""
-        yield from metric_families.overdue(self._counter.status)
+        yield metric_families.runbook(self._runbook_url)
+        if self._counter is not None:
+            yield from metric_families.overdue(self._counter.status)
 
 
 def _redis_up(*, is_up: bool) -> Metric:

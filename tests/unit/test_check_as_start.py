@@ -71,6 +71,7 @@ WRONG = [
     ("CALLBACKS_OVERDUE_SECONDS", "0", "ops"),
     ("CALLBACKS_FORGET_SQL", "hide", "forget 35699777123"),
     ("CALLBACKS_FORGET_SECRET", "short", "forget 35699777123"),
+    ("CALLBACKS_RUNBOOK_URL", "wiki", "ops"),
     ("DATABASE_URL", "mysql://u@h/x", "sql"),
     ("CALLBACKS_OPTOUT_WORDS", "!!!", "workers.handlers.optout.handler"),
     ("CALLBACKS_OPTIN_WORDS", "STOP", "workers.handlers.optout.handler"),

@@ -1,6 +1,7 @@
 """When a notice is due: a condition that lasts, one that is over, one that comes and goes; the clock is given."""
 
 import pytest
+from msgspec.structs import replace
 
 from callbacks.ops.notices.condition_state import QUIET_SECONDS, ConditionState, advance, select_notified
 from callbacks.ops.notices.notice import Notice
@@ -145,6 +146,8 @@ def test_a_notice_says_what_since_when_and_where_the_runbook_is() -> None:
         "text": "Resolved. It was: The handler crm paused itself.",
         "runbook": "docs/operations.md#callbackshandlerretrying",
     }
+    elsewhere = replace(started, runbook_url="https://wiki.example/runbook")
+    assert elsewhere.to_text().endswith("What to do: https://wiki.example/runbook#callbackshandlerretrying")
     assert started.id != over.id
 
 

@@ -68,6 +68,7 @@ WRONG: Final = {
     "CALLBACKS_FORGET_SQL": "hide",
     "CALLBACKS_FORGET_SECRET": "short",
     "CALLBACKS_FORGET_SECRET_FILE": "/nowhere",
+    "CALLBACKS_RUNBOOK_URL": "wiki",
     "CALLBACKS_LOG_LEVEL": "lots",
     "CALLBACKS_LOG_FORMAT": "xml",
     "CALLBACKS_HEARTBEAT_FILE": "/proc/folder/heartbeat",

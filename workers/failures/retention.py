@@ -4,6 +4,7 @@ Each is counted as dropped in the step that drops it, so the audit balances. Eve
 those of handlers that no longer run; several supervisors may do so at the same time.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,6 +13,7 @@ import redis
 from msgspec import Struct
 
 from shared import batches, keys
+from shared.metrics import SEPARATOR, TRIMMED
 from shared.structured_log import get_logger
 from workers.failures.failure_list import FailureList, all_lists
 from workers.runtime import scripts
@@ -90,7 +92,16 @@ class FailureTrimmer:
         finally:
             if old or over:
                 log.warning("failures_dropped", list=failure_list.name, old=old, over=over)
+                self._count(failure_list, {"age": old, "room": over})
         return not more
+
+    def _count(self, failure_list: FailureList, dropped: dict[str, int]) -> None:
+        """Add to the metrics what was dropped, which the counters of the audit do not tell from what operators drop."""
+        # A Redis that is full takes no count, and trimming is what makes room.
+        with contextlib.suppress(redis.OutOfMemoryError), self._connection.pipeline(transaction=False) as pipe:
+            for why, number in dropped.items():
+                pipe.hincrby(keys.METRICS, SEPARATOR.join((TRIMMED, failure_list.name, why)), number)
+            pipe.execute()
 
 
 class TrimResult(Struct, frozen=True):

@@ -9,6 +9,7 @@ from msgspec import Struct
 from callbacks.ops.status.conditions import CONDITIONS, ConditionName
 from callbacks.ops.status.quantities import format_duration
 from shared.events import rfc3339
+from shared.setting_values import RUNBOOK
 
 NoticeState: TypeAlias = Literal["started", "resolved", "flapping", "test"]
 
@@ -24,6 +25,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     """What happened to `condition`, at the Unix time `at_seconds`; `subject` is the handler or queue, or "".
 
     `started_at_seconds` is when the condition began, `ended_at_seconds` when it ended, None while it lasts.
+    `runbook_url` is where the runbook is.
     """
 
     condition: ConditionName | Literal["test"]
@@ -33,6 +35,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     at_seconds: float
     started_at_seconds: float
     ended_at_seconds: float | None = None
+    runbook_url: str = RUNBOOK
 
     @property
     def id(self) -> str:
@@ -51,7 +54,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     @property
     def runbook(self) -> str:
         """Where the runbook says what to do, "" for a test."""
-        return "" if self.condition == "test" else CONDITIONS[self.condition].runbook
+        return "" if self.condition == "test" else f"{self.runbook_url}#{CONDITIONS[self.condition].section}"
 
     def to_text(self) -> str:
         """Return the notice for people, in a few lines without its title."""

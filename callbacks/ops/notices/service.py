@@ -151,7 +151,8 @@ class NoticeService:
             after_seconds=self._settings.notify_after_seconds,
             is_complete=is_complete,
         )
-        added = [UnsentNotice(target, notice) for notice in due for target in self._target_keys]
+        notices = [replace(notice, runbook_url=self._settings.runbook_url) for notice in due]
+        added = [UnsentNotice(target, notice) for notice in notices for target in self._target_keys]
         return Document(conditions, self._still_unsent([*document.unsent, *added]))
 
     def _still_unsent(self, unsent: Sequence[UnsentNotice]) -> tuple[UnsentNotice, ...]:

@@ -33,8 +33,6 @@ ConditionName: TypeAlias = Literal[
     "status_unreadable",
 ]
 
-_RUNBOOK: Final = "docs/operations.md"
-
 
 class Condition(Struct, frozen=True, kw_only=True):
     """Its `title` in a few words, the `section` of the runbook, and whether its warnings are worth a notice."""
@@ -42,11 +40,6 @@ class Condition(Struct, frozen=True, kw_only=True):
     title: str
     section: str
     notifies_warnings: bool = False
-
-    @property
-    def runbook(self) -> str:
-        """Where the runbook says what to do."""
-        return f"{_RUNBOOK}#{self.section}"
 
 
 CONDITIONS: Final[dict[ConditionName, Condition]] = {

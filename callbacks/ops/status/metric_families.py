@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, web_metric_families
-from shared.metrics import DELIVERY_BUCKETS, OTHER, SECONDS_BUCKETS, SEPARATOR
+from shared.metrics import DELIVERY_BUCKETS, OTHER, SECONDS_BUCKETS, SEPARATOR, TRIMMED
 from shared.schema import OPTIONAL_KEYS
 from shared.web_metric_families import Rows, add_histogram, rows
 
@@ -30,6 +30,7 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield all metrics except those of the audit."""
     yield from _records(snapshot)
     yield from _handlers(snapshot)
+    yield from _trimmed(snapshot)
     yield from _web(snapshot)
     yield from _queues(snapshot)
     yield from _spools(snapshot)
@@ -37,6 +38,15 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
         "callbacks_failing_loops", "Background loops of all processes that keep failing.", len(snapshot.failing)
     )
     yield from _redis(snapshot)
+
+
+def runbook(url: str) -> Metric:
+    """Return where the runbook is: the alerts and the dashboard link to it."""
+    found = GaugeMetricFamily(
+        "callbacks_runbook_info", "1: the URL of the runbook (CALLBACKS_RUNBOOK_URL).", labels=("url",)
+    )
+    found.add_metric((url,), 1)
+    return found
 
 
 def overdue(status: OverdueStatus) -> Iterator[Metric]:
@@ -112,6 +122,19 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         add_histogram(seconds, (handler,), snapshot.metrics, f"handler{SEPARATOR}{handler}", SECONDS_BUCKETS)
         add_histogram(delivery, (handler,), snapshot.metrics, f"delivery{SEPARATOR}{handler}", DELIVERY_BUCKETS)
     yield from (deliveries, letters, waiting, retried, seconds, delivery)
+
+
+def _trimmed(snapshot: Snapshot) -> Iterator[Metric]:
+    dropped = CounterMetricFamily(
+        "callbacks_failures_dropped",
+        "Failures dropped for their age or for lack of room, by list; not those that an operator dropped.",
+        labels=("list", "why"),
+    )
+    for failure_list in ("quarantine", *(f"dead:{handler}" for handler in snapshot.dead)):
+        for why in ("age", "room"):
+            number = snapshot.metrics.get(SEPARATOR.join((TRIMMED, failure_list, why)), 0)
+            dropped.add_metric((failure_list, why), number)
+    yield dropped
 
 
 def _web(snapshot: Snapshot) -> Iterator[Metric]:

@@ -205,6 +205,10 @@ def test_what_is_dropped_is_logged_once_and_without_its_content(
         new_trimmer(harness, quarantine=1).tick()
 
     assert [line.getMessage() for line in caplog.records] == ["action=failures_dropped list=quarantine old=400 over=1"]
+    with harness.connection.pipeline() as pipe:
+        for why in ("age", "room"):
+            pipe.hget(keys.METRICS, f"trimmed|quarantine|{why}")
+        assert pipe.execute() == [b"400", b"1"], "an alert tells it from what operators drop"
 
 
 def test_several_may_trim_at_once_while_failures_are_added(harness: Harness) -> None:

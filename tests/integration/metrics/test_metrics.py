@@ -18,6 +18,7 @@ from shared.batches import Quarantined
 from shared.metrics import OTHER, Metrics
 from shared.metrics_push import MetricsPush
 from shared.schema import OPTIONAL_KEYS
+from shared.setting_values import RUNBOOK
 from tests.integration.harness import RECEIVED_MS, Harness, record, status
 from tests.integration.http.test_http_refusals import exchange
 from tests.redis_server import RedisServer, StartRedis
@@ -150,6 +151,7 @@ def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, st
     assert numbers <= {
         *("report", "reply", "unknown", "gateway", "expand", "waiting", "running", "scheduled", "+Inf"),
         *("none", "drained", "filling", "full", "failing"),
+        *("quarantine", "age", "room", RUNBOOK),
         *(*refusals.REASONS, *refusals.SENDERS, *OPTIONAL_KEYS, OTHER),
         *(
             "redis",

@@ -25,6 +25,7 @@ from tests.integration.forward.services import SECRET, Service, in_turn, says, s
 from tests.redis_server import RedisServer, StartRedis, free_port
 
 AFTER = 30
+RUNBOOK = "https://wiki.example/callbacks/operations"
 
 
 class Mailbox:
@@ -59,6 +60,7 @@ class Ops:
             "CALLBACKS_NOTIFY": notify,
             "CALLBACKS_NOTIFY_SECRET": SECRET,
             "CALLBACKS_NOTIFY_AFTER_SECONDS": str(AFTER),
+            "CALLBACKS_RUNBOOK_URL": RUNBOOK,
         }
         loaded = settings.load({**given, **environment})
         self.clock = clock
@@ -141,7 +143,7 @@ def test_a_condition_reaches_mail_json_and_signed_receivers_when_it_begins_and_w
         "callbacks: Resolved: Callbacks quarantined",
     ]
     assert text in box.messages[0][1]
-    assert "docs/operations.md#callbacksquarantinegrowing" in box.messages[0][1]
+    assert f"{RUNBOOK}#callbacksquarantinegrowing" in box.messages[0][1]
     assert "Resolved. It was: 1 quarantined" in box.messages[1][1]
     assert [body["title"] for body in bodies(service, "/json")] == [subject for subject, _ in box.messages]
     started, over = bodies(service, "/signed")
@@ -153,7 +155,7 @@ def test_a_condition_reaches_mail_json_and_signed_receivers_when_it_begins_and_w
         "ended_at": None,
         "title": "Callbacks quarantined",
         "text": text,
-        "runbook": "docs/operations.md#callbacksquarantinegrowing",
+        "runbook": f"{RUNBOOK}#callbacksquarantinegrowing",
     }
     assert (over["state"], over["started_at"], over["ended_at"]) == (
         "resolved",

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from callbacks.ops.notices.condition_state import select_notified
-from callbacks.ops.prometheus import OverdueCollector
+from callbacks.ops.prometheus import OwnCollector
 from callbacks.ops.status.alerts import find_alerts
 from callbacks.ops.status.overdue import OverdueCounter, OverdueStatus
 from callbacks.ops.status.service_status import ServiceStatus
@@ -37,7 +37,7 @@ def write(database: Database, message_id: str, status: str, *, hours_ago: float)
 
 def exposed(counter: OverdueCounter) -> str:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(OverdueCollector(counter))
+    registry.register(OwnCollector("https://wiki.example/callbacks", counter))
     return generate_latest(registry).decode()
 
 
@@ -48,7 +48,8 @@ def test_without_the_handler_sql_nothing_is_counted(database: Database) -> None:
 def test_messages_without_a_final_status_are_counted_after_the_time_of_the_setting(database: Database) -> None:
     counter = counter_of(database)
     assert counter.status == OverdueStatus(after_seconds=3600)
-    assert exposed(counter) == "", "a number that is not known is no metric"
+    assert "callbacks_messages" not in exposed(counter), "a number that is not known is no metric"
+    assert '\ncallbacks_runbook_info{url="https://wiki.example/callbacks"} 1.0\n' in exposed(counter)
 
     counter.count()
     assert counter.status == OverdueStatus(after_seconds=3600, messages=0), "the tables are not there yet"
