@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint types imports unit tests deploy-check chaos soak hosts fuzz bench bench-quick bench-peers profile docs lock clean
+.PHONY: help demo test test-newest lint types imports unit tests api deploy-check chaos soak hosts fuzz bench bench-quick bench-peers profile docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -75,6 +75,9 @@ tests: .venv/.test
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q -j 0 callbacks examples ingest shared workers
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq >/dev/null || true
 	$(BIN)/pytest $(PARALLEL)
+
+api: .venv/.test  ## thousands of requests to /api, made from its OpenAPI document (API_EXAMPLES for each operation)
+	API_EXAMPLES=$${API_EXAMPLES:-500} $(BIN)/pytest -s tests/acceptance/test_api_document.py
 
 # They try a seventh of their points in `make tests`.
 FAULTS := $(addprefix tests/integration/,deliver/test_delivery_faults.py deliver/test_delivery_prefetch.py \

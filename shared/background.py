@@ -32,6 +32,8 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         executor: a test message to each target: raised in the command
     callbacks.ops.app
         to_thread: the end of the actions and of the notices: awaited
+    callbacks.ops.api.service
+        to_thread: an operation: raised in its request
     callbacks.ops.notices.service
         thread: the notices, and one for each target: continue with their next round
     callbacks.ops.access.revoked_sessions

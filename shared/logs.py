@@ -79,6 +79,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     signed_in, signed_out
                         an operator signed in or out on the operators' page: operator= the name given, role=
     sign_in_refused     a sign-in failed: why= wrong_password or too_many_attempts, address=
+    api_refused         a request to /api had a wrong token: why= wrong_token, address=
     live_feed_refused   Redis does not let the operators' page listen to live events: error=
     operator_action_started
                         an operator starts an action (replay, drop, retry, pause, resume, purge, drain, forget, or view:

@@ -26,6 +26,8 @@ from callbacks.ops.access.request_origin import RequestOrigin
 from callbacks.ops.access.revoked_sessions import RevokedSessions
 from callbacks.ops.access.sessions import SessionSigner, request_session
 from callbacks.ops.access_middleware import AccessMiddleware
+from callbacks.ops.api import all_operations
+from callbacks.ops.api import service as api_service
 from callbacks.ops.html import assets
 from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.notices.service import NoticeService
@@ -106,6 +108,7 @@ def create_app(settings: Settings) -> Starlette:
             *handlers.routes(client, settings),
             *quarantine.routes(client, settings, bulk_actions=bulk_actions),
             *actions.routes(client, settings, bulk_actions=bulk_actions),
+            *api_service.routes(settings, origin, all_operations.operations(client, settings, number_views, overdue)),
             Route("/audit", _cell_audits(settings.cells) if settings.cells else _audit(client)),
             Route("/metrics", _metrics(client, settings, overdue)),
             Route("/livez", _livez),

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.acceptance.processes import REPOSITORY, run
 from tests.deploy.deployment import TOKEN
 from tests.docs import pages
 from tests.docs.pages import Block, with_blocks
+from tests.integration.ops.ops_client import opened
 from tests.integration.runtime import stored_formats
 from tests.integration.sql.databases import Database, report
 from tests.redis_server import RedisServer
@@ -102,6 +104,24 @@ def test_the_settings_of_a_proxy_are_complete(blocks: list[Block]) -> None:
     assert loaded.ops_act_groups
     assert sign_in_settings.is_sign_in_required(loaded)
     assert list(sign_in_settings.find_problems(loaded)) == []
+
+
+@with_blocks(PAGE, "Ask by program")
+def test_a_program_gets_an_answer(blocks: list[Block], redis_server: RedisServer, tmp_path: Path) -> None:
+    tokens, command = (block.text for block in blocks)
+    database = Database(f"sqlite:///{tmp_path}/callbacks.db")
+    database.write(report("UNDELIV", received_at=datetime.now(UTC)), report("SENT", message_id="m-2"))
+    database.close()
+    _, authorization, url = shlex.split(command)[1:]
+    name, _, value = authorization.partition(": ")
+    with opened(redis_server.url, DATABASE_URL=database.url, **dict([tokens.strip().split("=", 1)])) as ops:
+        answer = ops.client().request("GET", url.removeprefix("http://127.0.0.1:8081"), headers={name: value})
+
+    assert [one["status"] for one in answer.json()["messages"]] == ["UNDELIV"]
+    documented = set(re.findall(r"`(?:GET|POST) (/api/[^?`]*)", pages.section(PAGE, "Ask by program")))
+    with opened(redis_server.url) as ops:
+        paths = set(ops.client().get("/api/openapi.json").json()["paths"])
+    assert documented == {*paths, "/api/openapi.json"}
 
 
 @with_blocks(PAGE, "Rotating tokens and passwords")

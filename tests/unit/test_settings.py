@@ -218,6 +218,29 @@ def test_a_password_that_is_too_short_or_too_long_is_refused_without_being_quote
     assert password not in str(error.value)
 
 
+def test_the_tokens_of_operators_have_a_name_and_a_role() -> None:
+    read = settings.load({"CALLBACKS_OPS_TOKENS": f"ci:read={SECRET}, ann:act=+/~._-abcdef=="}).ops_tokens
+    assert [(token.name, token.role, token.secret) for token in read] == [
+        ("ci", "read", SECRET),
+        ("ann", "act", "+/~._-abcdef=="),
+    ]
+    assert SECRET not in repr(read)
+    assert SECRET not in repr(settings.load({"CALLBACKS_OPS_TOKENS": f"ci:read={SECRET}"}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(f"ci={SECRET}", f"ci:write={SECRET}", f":read={SECRET}", f"ci:read:{SECRET}", f"c i:read={SECRET}"),
+        *("ci:read=short", f"ci:read={SECRET} {SECRET}", f"ci:read=ü{SECRET}", f"ci:read={SECRET},b:act={SECRET}"),
+    ],
+)
+def test_a_wrong_token_of_operators_is_refused_without_being_quoted(value: str) -> None:
+    (problem,) = problems({"CALLBACKS_OPS_TOKENS": value})
+    assert problem.startswith("CALLBACKS_OPS_TOKENS: ")
+    assert SECRET not in problem
+
+
 def test_the_password_of_the_page_is_in_no_repr() -> None:
     loaded = settings.load({"CALLBACKS_OPS_PASSWORD": "correct horse battery"})
     assert loaded.ops_password == "correct horse battery"

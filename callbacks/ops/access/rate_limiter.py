@@ -7,6 +7,8 @@ from typing import Final
 
 # A program that asks ten times at once, then rests, is no burden.
 _BURST_SHARE: Final = 10
+# Sums of fractions are not exact.
+_ROUNDING: Final = 1e-6
 
 
 class RateLimiter:
@@ -15,7 +17,7 @@ class RateLimiter:
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = 60.0 / per_minute
         # How far ahead of the even rate a name may be.
-        self._ahead = self._interval * (max(1, per_minute // _BURST_SHARE) - 1)
+        self._ahead = self._interval * (max(1, per_minute // _BURST_SHARE) - 1 + _ROUNDING)
         self._clock = clock
         self._next_at: dict[str, float] = {}
 

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from callbacks import Event, ReplyEvent, ReportEvent, restore
-from workers.handlers.sql import history, writer
+from workers.handlers.sql import history, texts, writer
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.tables import replies, statuses
 
@@ -47,6 +47,36 @@ def read_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetime
     tables = [table for kind, table in _TABLES.items() if kind in kinds]
     rows = heapq.merge(*(_rows(address, table, since, until) for table in tables), key=lambda row: row["received_at"])
     return map(restore_event, rows)
+
+
+def read_newest(
+    connection: Connection,
+    *,
+    kinds: Collection[str],
+    since: datetime | None = None,
+    message_id: str | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int,
+) -> list[Event]:
+    """Return the newest of these events, the one received last first: those of, or replies to, a message; `since` then.
+
+    `after` is the time and the id of the event after which the list goes on.
+    """
+    rows: list[dict[str, Any]] = []
+    for kind in kinds:
+        table = _TABLES[kind]
+        at, event_id = table.c.received_at, table.c.event_id
+        query = select(table).order_by(at.desc(), event_id.desc()).limit(limit)
+        if since is not None:
+            query = query.where(at >= since)
+        if message_id is not None:
+            of_message = table.c.message_id if kind == "report" else table.c.orig_message_id
+            query = query.where(of_message == texts.storable_key(message_id))
+        if after is not None:
+            query = query.where(or_(at < after[0], and_(at == after[0], event_id < after[1])))
+        rows += map(dict, connection.execute(query).mappings())
+    rows.sort(key=lambda row: (row["received_at"], row["event_id"]), reverse=True)
+    return [restore_event(row) for row in rows[:limit]]
 
 
 def restore_event(row: dict[str, Any]) -> Event:

@@ -1,0 +1,71 @@
+"""The kinds of parameters that several operations of `/api` take: times, cursors, numbers."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from callbacks.ops.api import problems
+from shared.ages import parse_age
+from shared.events import STATUSES
+from workers.admin.message_forms import Numbers
+
+_AGE: Final = {"type": "string", "pattern": "^[0-9]{1,4}[smhdw]$"}
+_TIME: Final = {"type": "string", "format": "date-time"}
+# A cursor holds a time and an id of at most 400 characters, in base64.
+_CURSOR_CHARACTERS: Final = 2500
+
+Since: TypeAlias = Annotated[
+    str,
+    Meta(description="An age (90s, 30m, 2h, 7d, 4w) or a time (RFC 3339).", extra_json_schema={"anyOf": [_AGE, _TIME]}),
+]
+CursorText: TypeAlias = Annotated[
+    str, Meta(max_length=_CURSOR_CHARACTERS, description="`next_cursor` of the page before.")
+]
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=500, description="At most this many.")]
+Text: TypeAlias = Annotated[str, Meta(max_length=300)]
+ShownNumbers: TypeAlias = Annotated[
+    Numbers, Meta(description="`full` needs a token with the role act, and is noted in the action log.")
+]
+
+
+def parse_since(text: str) -> datetime:
+    """Return the time in UTC. Raise ApiProblem."""
+    try:
+        return parse_age(text)
+    except ValueError:
+        pass
+    try:
+        at: datetime = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
+        return at.astimezone(UTC)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+    except msgspec.ValidationError:
+        raise problems.bad_parameter("since must be an age (90s, 30m, 2h, 7d, 4w) or a time (RFC 3339).") from None
+
+
+def parse_status(text: str) -> str:
+    """Return a status as the gateway writes it if it is a known one, otherwise unchanged."""
+    return text.upper() if text.upper() in STATUSES else text
+
+
+def make_cursor(at: datetime, item_id: str) -> str:
+    """Return a cursor: the time and the id of the last item of a page, by which the list is in order."""
+    content = msgspec.json.encode((at.astimezone(UTC).isoformat(), item_id))
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def parse_cursor(text: str | None) -> tuple[datetime, str] | None:
+    """Return the time and the id of a cursor; None for None. Raise ApiProblem."""
+    if text is None:
+        return None
+    try:
+        content: Any = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        time, item_id = msgspec.json.decode(content, type=tuple[str, str])
+        at = datetime.fromisoformat(time).astimezone(UTC)
+    except (binascii.Error, ValueError, OverflowError, msgspec.MsgspecError):
+        raise problems.bad_parameter("cursor must be the next_cursor of an answer; without it a list begins.") from None
+    return at, item_id
