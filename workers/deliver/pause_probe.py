@@ -46,7 +46,7 @@ class ProbeState:
     @property
     def has_change(self) -> bool:
         """Whether there is a change that other processes have to know at once."""
-        return self._change != NO_CHANGE
+        return self._change is not NO_CHANGE
 
     def observe(self, outcome: Outcome) -> None:
         """Take the outcome of a call into account, before another call starts."""

@@ -276,15 +276,16 @@ class Settler:
             attempts.add(one, decided, error)
             if activity is not None:
                 activity.add(one, decided, error)
-            if isinstance(decided, ScheduledRetry):
+            if decided is None:
+                if one.event is not None:
+                    decisions.add_delivered(one.event)
+            elif isinstance(decided, ScheduledRetry):
                 decisions.add_failed("event_retried", one.outcome, error)
                 decisions.later.append(decided)
-            elif decided is not None:
+            else:
                 # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
                 decisions.add_failed("event_dead", one.outcome, error)
                 decisions.dead.append(decided)
-            elif one.event is not None:
-                decisions.add_delivered(one.event)
         return decisions
 
     def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
