@@ -2,10 +2,10 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -24,6 +24,8 @@ from shared.did_you_mean import did_you_mean
 from shared.events import rfc3339
 from workers.admin import action_log, handler_states
 from workers.admin.action_log import Action, ActionLog, ActionProgress
+from workers.admin.bulk_action import RetryTask
+from workers.admin.give_up import LEFT_TEXT, GiveUpStep
 from workers.admin.message_forms import Numbers, shown_number
 from workers.admin.scheduled_retries import (
     JOBS_PER_STEP,
@@ -54,7 +56,7 @@ _message_option: Final = click.option(
 
 @click.group(cls=Group)
 def retries() -> None:
-    """List retries, events that failed at a handler and wait for their next attempt; or try them now."""
+    """List retries, events that failed at a handler and wait for their next attempt; try them, or give up on them."""
 
 
 @retries.command("list", cls=Command)
@@ -97,19 +99,52 @@ def list_retries(
                 PauseNotice(client, name).print_if_paused()
 
 
+def _choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what chooses retries: a handler, ids of events, conditions; and how it is asked and said."""
+    for decorate in (
+        failure_options.json_option,
+        failure_options.yes_option,
+        _message_option,
+        _error_option,
+        click.argument("ids", metavar="[ID]…", nargs=-1),
+        click.argument("handler", required=False),
+    ):
+        command = decorate(command)
+    return command
+
+
 @retries.command(cls=Command)
-@click.argument("handler", required=False)
-@click.argument("ids", metavar="[ID]…", nargs=-1)
-@_error_option
-@_message_option
-@failure_options.yes_option
-@failure_options.json_option
-def now(*, handler: str | None, ids: tuple[str, ...], error: str, message: str, yes: bool, as_json: bool) -> None:
+@_choosing
+def now(**given: Any) -> None:
     """Try the retries of HANDLER now, or those of all handlers.
 
     All, or only those of the events with these ids; --error and --message narrow that down. They go to the end of the
     handler's queue, and keep the number of their attempt.
     """
+    _run("retry", **given)
+
+
+@retries.command("give-up", cls=Command)
+@_choosing
+def give_up(**given: Any) -> None:
+    """Make dead letters of HANDLER's retries now.
+
+    Without HANDLER, of those of all handlers. All, or only those of the events with these ids; --error and --message
+    narrow that down. `callbacks dead replay` delivers a dead letter again.
+    """
+    _run("give_up", **given)
+
+
+def _run(
+    task: RetryTask,
+    *,
+    handler: str | None,
+    ids: tuple[str, ...],
+    error: str,
+    message: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
     if ids and message:
         raise click.UsageError("Give ids, or --message, not both.")
     with open_redis() as (_, client):
@@ -122,26 +157,45 @@ def now(*, handler: str | None, ids: tuple[str, ...], error: str, message: str, 
         selected, missing = _select(retries_found, wanted)
         if selected and not yes:
             whose = f" of {handler!r}" if handler else ""
-            click.confirm(f"Try {counted(len(selected), 'retry', 'retries')}{whose} now?", abort=True, err=True)
+            which = f"{counted(len(selected), 'retry', 'retries')}{whose}"
+            question = f"Try {which} now?" if task == "retry" else f"Give up on {which} now?"
+            click.confirm(question, abort=True, err=True)
         action = Action(
             who=action_log.command_line_user(),
             by="command",
-            what="retry",
+            what=task,
             where=retries_where(handler or ""),
             chosen=action_log.describe_ids(len(ids)) if ids else describe_retries(wanted),
             number=len(selected),
         )
         with ActionLog(client).record(action) as progress:
-            _promote(retries_found, selected, progress)
+            _run_steps(_step(client, task, retries_found, progress), selected, progress)
         for event_id in missing:
             problem = {"id": event_id, "error": "There is no retry of this event."}
             click.echo(msgspec.json.encode(problem) if as_json else f"{event_id}: {problem['error']}", err=not as_json)
-        _print_result(progress, len(selected), as_json=as_json)
-        for name in sorted({name for name, _ in selected}):
+        _print_result(task, progress, len(selected), as_json=as_json)
+        for name in sorted({name for name, _ in selected}) if task == "retry" else ():
             _print_delay(client, name)
     if progress.is_stopped:
         raise click.Abort
-    sys.exit(1 if missing else 0)
+    sys.exit(1 if missing or progress.failed else 0)
+
+
+def _step(
+    client: redis.Redis, task: RetryTask, found: ScheduledRetries, progress: ActionProgress
+) -> Callable[[Sequence[tuple[str, str]]], None]:
+    """Return what does one step, and counts it."""
+    give_up_step = GiveUpStep(client)
+
+    def step(selected: Sequence[tuple[str, str]]) -> None:
+        if task == "retry":
+            progress.done += found.promote(selected)
+            return
+        given_up = give_up_step.run(selected)
+        progress.done += given_up.done
+        progress.failed += len(given_up.left)
+
+    return step
 
 
 def _require_known(known: Sequence[str], handler: str | None) -> None:
@@ -166,25 +220,32 @@ def _find_all(found: ScheduledRetries, wanted: RetryFilter) -> Iterator[tuple[st
         yield from ((member.handler, member.cursor.job_id) for member in members)
 
 
-def _promote(found: ScheduledRetries, selected: Sequence[tuple[str, str]], progress: ActionProgress) -> None:
-    """Promote them in steps, each complete in itself: after Ctrl-C the same command continues with the rest."""
+def _run_steps(
+    step: Callable[[Sequence[tuple[str, str]]], None], selected: Sequence[tuple[str, str]], progress: ActionProgress
+) -> None:
+    """Go through them in steps, each complete in itself: after Ctrl-C the same command continues with the rest."""
     is_hidden = len(selected) < _PROGRESS_BAR_MIN or not sys.stderr.isatty()
     try:
         with click.progressbar(length=len(selected), file=sys.stderr, hidden=is_hidden, show_pos=True) as bar:
             for first in range(0, len(selected), JOBS_PER_STEP):
-                step = selected[first : first + JOBS_PER_STEP]
-                progress.done += found.promote(step)
-                bar.update(len(step))
+                part = selected[first : first + JOBS_PER_STEP]
+                step(part)
+                bar.update(len(part))
     except KeyboardInterrupt:
         progress.is_stopped = True
 
 
-def _print_result(progress: ActionProgress, selected: int, *, as_json: bool) -> None:
-    gone = 0 if progress.is_stopped else selected - progress.done
+def _print_result(task: RetryTask, progress: ActionProgress, selected: int, *, as_json: bool) -> None:
+    gone = 0 if progress.is_stopped else selected - progress.done - progress.failed
+    done, left = progress.done, progress.failed
     if as_json:
-        click.echo(msgspec.json.encode({"promoted": progress.done, "gone": gone, "interrupted": progress.is_stopped}))
-    else:
-        click.echo(f"promoted: {progress.done:,}" + (f"; no longer scheduled: {gone:,}" if gone else ""))
+        name = "promoted" if task == "retry" else "given_up"
+        result = {name: done, "gone": gone, "interrupted": progress.is_stopped}
+        click.echo(msgspec.json.encode(result if task == "retry" else result | {"left": left}))
+        return
+    text = f"promoted: {done:,}" if task == "retry" else f"given up on: {done:,}"
+    text += f"; no longer scheduled: {gone:,}" if gone else ""
+    click.echo(text + (f"; left: {left:,} ({LEFT_TEXT})" if left else ""))
 
 
 def _print_delay(client: redis.Redis, handler: str) -> None:

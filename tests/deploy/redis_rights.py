@@ -36,7 +36,7 @@ BULK_ACTION_RIGHTS = {
     word for word in RULES["ops"] if word.startswith(("~", "%W~"))
 } - SIGN_OUT_RIGHTS - NOTICE_RIGHTS | {
     *("+watch", "+eval", "+evalsha", "+script|load", "+script|exists", "+hset", "+hincrby", "+rpush", "+sadd", "+set"),
-    *("+expire", "+zadd", "+zrem", "+del", "+unlink", "+decrby"),
+    *("+expire", "+zadd", "+zrem", "+del", "+unlink", "+decrby", "+incrby"),
 }
 
 

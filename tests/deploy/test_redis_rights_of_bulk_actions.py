@@ -36,6 +36,13 @@ def run_every_action(harness: Harness, url: str) -> None:
         for handler in (None, "refusing"):
             for task in ("replay", "drop"):
                 run_action(client, task, handler)
+        accept_and_expand(harness, "7", "8")
+        script.act = fail_for("7", "8")
+        harness.deliver(single)
+        bulk_actions = BulkActions(client)
+        given_up = Action(who="anna", by="page", what="give_up", where="retries")
+        work = RemainingRetries(task="give_up", cursor=RetryCursor())
+        bulk_actions.run(bulk_actions.start(given_up, work), is_stopping=bool)
         accept_and_expand(harness, "5", "6")
         script.act = fail_for("5", "6")
         harness.deliver(single)

@@ -106,13 +106,13 @@ def form(text: str, action: str, **more: str) -> dict[str, str | list[str]]:
     return found
 
 
-def try_now(page: Visitor, *, path: str = "/retries", ids: tuple[str, ...] = ()) -> httpx.Response:
+def try_now(page: Visitor, *, path: str = "/retries", ids: tuple[str, ...] = (), task: str = "retry") -> httpx.Response:
     """Choose, confirm, and return the page of the action."""
     scope = "selected" if ids else "all"
-    chosen = form(page.get(path).text, "/retries/confirm", do=f"retry-{scope}") | ({"id": list(ids)} if ids else {})
+    chosen = form(page.get(path).text, "/retries/confirm", do=f"{task}-{scope}") | ({"id": list(ids)} if ids else {})
     asked = page.post("/retries/confirm", data=chosen)
     assert asked.status_code == 200, asked.text
-    return page.post("/retries/actions", data=form(asked.text, "/retries/actions", do=f"retry-{scope}"))
+    return page.post("/retries/actions", data=form(asked.text, "/retries/actions", do=f"{task}-{scope}"))
 
 
 def newest_action(harness: Harness) -> LoggedAction:
@@ -196,6 +196,20 @@ def test_all_or_the_selected_are_tried_now_and_it_is_logged(harness: Harness, pa
     assert newest_action(harness).chosen == "all of one message whose error contains a text of 7 characters"
     assert len(rows(harness, RetryFilter())) == 2
     assert "Try now" in page.get("/actions").text
+
+
+def test_all_or_the_selected_are_given_up_on_and_it_is_logged(harness: Harness, page: Visitor) -> None:
+    first, *_ = fail(harness, "m-1", "m-2")
+
+    done = try_now(page, ids=(first.job_id,), task="give_up")
+    assert "1 retry is a dead letter now." in done.text
+    assert [letter["error"] for letter in harness.dead_letters("single")] == ["shop is closed"]
+    done = try_now(page, path="/retries?handler=crm", task="give_up")
+    assert "2 retries are dead letters now." in done.text
+    assert (newest_action(harness).what, newest_action(harness).where) == ("give_up", "retries:crm")
+    assert {row.handler for row in rows(harness, RetryFilter())} == {"single"}
+    assert harness.audit().balances
+    assert "Give up" in page.get("/actions").text
 
 
 def test_those_that_fail_again_meanwhile_are_not_tried_twice(harness: Harness, page: Visitor) -> None:

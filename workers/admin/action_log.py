@@ -30,7 +30,7 @@ log = get_logger("callbacks.operators")
 
 ActionSource: TypeAlias = Literal["page", "command", "api"]
 ActionKind: TypeAlias = Literal[
-    "replay", "drop", "pause", "resume", "purge", "drain", "forget", "retry", "export", "view"
+    "replay", "drop", "pause", "resume", "purge", "drain", "forget", "retry", "give_up", "export", "view"
 ]
 ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 

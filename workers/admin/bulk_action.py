@@ -1,9 +1,9 @@
-"""Replay or drop many failures, or promote many retries, for a page: started in a request, run in steps, observed.
+"""Replay or drop many failures, or try many retries or give up on them, for a page: started, run in steps, observed.
 
 An action can be stopped and resumed. What is left to do is stored in Redis and updated with each step, so an action
-outlives its process: another process can resume it. No failure is replayed or dropped twice, and no retry promoted
-twice; only the last step of a killed process may be missing from the count. A lease makes sure that one process at a
-time runs an action.
+outlives its process: another process can resume it. No failure is replayed or dropped twice, and no retry promoted or
+given up on twice; only the last step of a killed process may be missing from the count. A lease makes sure that one
+process at a time runs an action.
 """
 
 import os
@@ -19,6 +19,7 @@ from shared import keys
 from shared.errors import CallbacksError
 from workers.admin import replay_outcome
 from workers.admin.action_log import Action, ActionLog, ActionProgress, ActionState, LoggedAction, progress_fields
+from workers.admin.give_up import LEFT_TEXT, GiveUpStep
 from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
 from workers.failures.failure import FailureNotFound
@@ -26,6 +27,7 @@ from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_
 from workers.failures.store import FailureStore
 
 Task: TypeAlias = Literal["replay", "drop"]
+RetryTask: TypeAlias = Literal["retry", "give_up"]
 
 # About 20 ms of work. Between two steps Redis serves others, and a stop is noticed.
 _FAILURES_PER_STEP: Final = 100
@@ -61,17 +63,16 @@ class RemainingWork(Struct, frozen=True, kw_only=True, tag="failures"):
 
 
 class RemainingRetries(Struct, frozen=True, kw_only=True, tag="retries"):
-    """The retries to try: those of these jobs, or, if `cursor` is set, those after it that match the filter."""
+    """The retries to try or to give up on: those of these jobs, or, if `cursor` is set, those after it that match.
 
+    `errors` are the jobs of the first that could not be given up on, and why.
+    """
+
+    task: RetryTask = "retry"
     job_ids: tuple[str, ...] = ()
     retry_filter: RetryFilter = RetryFilter()
     cursor: RetryCursor | None = None
     errors: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def task(self) -> Literal["retry"]:
-        """The action's name in the log."""
-        return "retry"
 
     @property
     def is_finished(self) -> bool:
@@ -98,6 +99,7 @@ class BulkActions:
         self._store = FailureStore(connection)
         self._index_reader = IndexReader(connection)
         self._retries = ScheduledRetries(connection)
+        self._give_up_step = GiveUpStep(connection)
         self._action_log = ActionLog(connection)
 
     def start(self, action: Action, work: Work, action_id: str = "") -> str:
@@ -195,17 +197,25 @@ class BulkActions:
     def _run_step(self, work: Work, progress: ActionProgress, action_id: str) -> Work:
         """Run one step, count it, and return what is left."""
         if isinstance(work, RemainingRetries):
-            return self._promote_step(work, progress)
+            return self._retries_step(work, progress)
         return self._failures_step(work, progress, action_id)
 
-    def _promote_step(self, work: RemainingRetries, progress: ActionProgress) -> RemainingRetries:
+    def _retries_step(self, work: RemainingRetries, progress: ActionProgress) -> RemainingRetries:
         if work.job_ids:
-            rows = self._retries.read_named(work.job_ids)
-            progress.done += self._retries.promote((row.handler, row.job_id) for row in rows)
-            return msgspec.structs.replace(work, job_ids=())
-        members, cursor = self._retries.find(work.retry_filter, after=work.cursor)
-        progress.done += self._retries.promote((member.handler, member.cursor.job_id) for member in members)
-        return msgspec.structs.replace(work, cursor=cursor)
+            found = [(row.handler, row.job_id) for row in self._retries.read_named(work.job_ids)]
+            left = msgspec.structs.replace(work, job_ids=())
+        else:
+            members, cursor = self._retries.find(work.retry_filter, after=work.cursor)
+            found = [(member.handler, member.cursor.job_id) for member in members]
+            left = msgspec.structs.replace(work, cursor=cursor)
+        if work.task == "retry":
+            progress.done += self._retries.promote(found)
+            return left
+        given_up = self._give_up_step.run(found)
+        progress.done += given_up.done
+        progress.failed += len(given_up.left)
+        errors = (*work.errors, *((job_id, LEFT_TEXT) for job_id in given_up.left))
+        return msgspec.structs.replace(left, errors=errors[:_MAX_ERRORS])
 
     def _failures_step(self, work: RemainingWork, progress: ActionProgress, action_id: str) -> RemainingWork:
         if work.ids:

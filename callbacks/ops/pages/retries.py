@@ -1,13 +1,14 @@
-"""The page *Retries*: events that failed and wait for their next attempt, with the last error; they can be tried now.
+"""The page *Retries*: events that failed and wait for their next attempt, with the last error.
 
-It shows one page, the first to be tried first, and scans a bounded number of retries for it. "Try now" is confirmed on
-a page of its own, logged as an action, and runs in the background, as what is done with failures does.
+They can be tried now, or given up on. It shows one page, the first to be tried first, and scans a bounded number of
+retries for it. Both actions are confirmed on a page of their own, logged, and run in the background, as what is done
+with failures does.
 """
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -25,7 +26,7 @@ from callbacks.ops.pages.failure_pages import FILTER_CHARACTERS, ROWS, WAIT_SECO
 from shared import queues
 from workers.admin import action_log, scheduled_retries
 from workers.admin.action_log import Action, AlreadyStarted
-from workers.admin.bulk_action import RemainingRetries
+from workers.admin.bulk_action import RemainingRetries, RetryTask
 from workers.admin.scheduled_retries import MAX_SCANNED, RetryCursor, RetryFilter, ScheduledRetries
 from workers.runtime import pause
 
@@ -59,7 +60,8 @@ def routes(client: redis.Redis, *, bulk_actions: BulkActionRunner) -> list[Route
         )
 
     def confirm(request: Request) -> Response:
-        scope, wanted = _parse_button(request), _parse_form_filter(request)
+        task, scope = _parse_button(request)
+        wanted = _parse_form_filter(request)
         ids = parse_ids(request) if scope == "selected" else ()
         if scope == "selected" and not ids:
             back = _url(wanted), "the list"
@@ -71,6 +73,7 @@ def routes(client: redis.Redis, *, bulk_actions: BulkActionRunner) -> list[Route
         return render_page(
             request,
             "retries_confirm.html",
+            task=task,
             scope=scope,
             rows=rows,
             gone=len(ids) - len(rows),
@@ -84,9 +87,10 @@ def routes(client: redis.Redis, *, bulk_actions: BulkActionRunner) -> list[Route
         )
 
     def run(request: Request) -> Response:
-        scope, wanted, action_id = _parse_button(request), _parse_form_filter(request), parse_action_id(request)
+        task, scope = _parse_button(request)
+        wanted, action_id = _parse_form_filter(request), parse_action_id(request)
         if scope == "selected":
-            work = RemainingRetries(job_ids=parse_ids(request))
+            work = RemainingRetries(task=task, job_ids=parse_ids(request))
             chosen, where = action_log.describe_ids(len(work.job_ids)), scheduled_retries.retries_where("")
             number: int | None = len(work.job_ids)
         else:
@@ -94,12 +98,11 @@ def routes(client: redis.Redis, *, bulk_actions: BulkActionRunner) -> list[Route
             if not _JOB_TIME.fullmatch(created_until):
                 raise HTTPException(400)
             # Those that fail again meanwhile are other retries.
-            work = RemainingRetries(
-                retry_filter=msgspec.structs.replace(wanted, created_until=created_until), cursor=RetryCursor()
-            )
+            retry_filter = msgspec.structs.replace(wanted, created_until=created_until)
+            work = RemainingRetries(task=task, retry_filter=retry_filter, cursor=RetryCursor())
             chosen, where = scheduled_retries.describe_retries(wanted), scheduled_retries.retries_where(wanted.handler)
             number = _count(retries, work.retry_filter)
-        action = Action(who=operator(request), by="page", what="retry", where=where, chosen=chosen, number=number)
+        action = Action(who=operator(request), by="page", what=task, where=where, chosen=chosen, number=number)
         try:
             bulk_actions.start(action, work, action_id)
         except AlreadyStarted:
@@ -148,12 +151,13 @@ def _parse_cursor(text: str) -> RetryCursor | None:
         raise HTTPException(400) from None
 
 
-def _parse_button(request: Request) -> str:
-    """Return the scope of the button, as in "retry-selected" or "retry-all"."""
+def _parse_button(request: Request) -> tuple[RetryTask, str]:
+    """Return task and scope of the button, as in "retry-selected" or "give_up-all"."""
     name, _, scope = field(request, "do").partition("-")
-    if name != "retry" or scope not in ("selected", "all"):
-        raise HTTPException(400)
-    return scope
+    for task in get_args(RetryTask):
+        if name == task and scope in ("selected", "all"):
+            return task, scope
+    raise HTTPException(400)
 
 
 def _url(wanted: RetryFilter, **more: Any) -> str:
