@@ -8,6 +8,7 @@
     callbacks.opt_outs  whether a reply says STOP or START
     callbacks.redis     connections to any Redis that REDIS_URL can name
     callbacks.disk      bring a file to the disk, on Linux and on macOS
+    callbacks.log       loggers whose lines have an action and fields
     callbacks.restore    restores events from the records that a handler has stored
 
 Each name is loaded at its first use (PEP 562), because the command line is in this package too and `callbacks web` must

@@ -14,8 +14,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     handler_import_failed
                         an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those of its last import,
                         whose events wait in their queues; other handlers are not affected
-    redis_unavailable   Redis does not answer or cannot write now; logged once, and retried
-    redis_available     Redis answers again, and what waited for it is written
+    redis_unavailable   Redis does not answer or cannot write now: error=; logged once by each process, and retried
+    redis_available     Redis can be used again: seconds= it could not
     redis_clock_stepped
                         Redis's clock was set forward, or another primary replied: no lease ends for postponed_seconds=
     journal_not_created

@@ -33,8 +33,10 @@ from workers.expand.expansion import Expander
 from workers.expand.spans import ExpandSpans
 from workers.failures.failed_jobs import FailedJob
 from workers.filters import Filters, from_handler
+from workers.runtime import rq_lines
 from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_FAILURE
 from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.redis_availability import redis_availability
 from workers.runtime.worker import QueueWorker
 
 log = get_logger("callbacks.worker")
@@ -51,6 +53,7 @@ def main() -> int:
     parser.add_argument("--grace-seconds", type=float, default=30.0, help="how long the stop may take after that")
     options = parser.parse_args()
     logs.configure()
+    rq_lines.install()
     if options.lifeline is not None:
         _watch_lifeline(options.lifeline, grace_seconds=options.grace_seconds)
     try:
@@ -64,7 +67,7 @@ def main() -> int:
         return EXIT_FAILURE
     except redis.RedisError as exc:
         # The supervisor requeues this process's job and restarts it.
-        log.warning("redis_unavailable", queue=options.queue, error=connections.describe_error(exc))
+        redis_availability.failed(exc, queue=options.queue)
         return EXIT_FAILURE
 
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 import redis
 
 from shared import queues
-from shared.connections import describe_error
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
 from workers.deliver.run import Run
 from workers.runtime.claim import ClaimedJob, ClaimStep
+from workers.runtime.redis_availability import redis_availability
 
 log = get_logger("callbacks.deliver")
 
@@ -72,7 +72,7 @@ class Prefetcher:
                 handler=self._handler.name,
             )
         except redis.RedisError as exc:
-            log.warning("redis_unavailable", error=describe_error(exc))
+            redis_availability.failed(exc)
             run.needs_another_run = True
             return []
         # When Redis falls back to an earlier state, jobs of the run wait in the queue again. What is in flight is not

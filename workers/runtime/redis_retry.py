@@ -7,10 +7,7 @@ from typing import Final, TypeVar
 
 import redis
 
-from shared.connections import describe_error
-from shared.structured_log import get_logger
-
-log = get_logger("callbacks.worker")
+from workers.runtime.redis_availability import redis_availability
 
 T = TypeVar("T")
 
@@ -34,7 +31,6 @@ def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], 
 
     Raise redis.RedisError if waiting does not help, or has lasted STOP_WAIT_SECONDS since `is_stopping()`.
     """
-    is_waiting = False
     stop_asked_at: float | None = None
     while True:
         try:
@@ -46,13 +42,10 @@ def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], 
                 stop_asked_at = time.monotonic()
             if stop_asked_at is not None and time.monotonic() - stop_asked_at >= STOP_WAIT_SECONDS:
                 raise
-            if not is_waiting:
-                log.warning("redis_unavailable", error=describe_error(exc))
-            is_waiting = True
+            redis_availability.failed(exc)
             time.sleep(_RETRY_SECONDS)
             continue
-        if is_waiting:
-            log.warning("redis_available")
+        redis_availability.succeeded()
         return result
 
 

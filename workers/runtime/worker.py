@@ -21,11 +21,11 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 
 from shared import queues
-from shared.connections import describe_error
 from shared.structured_log import get_logger
 from workers.runtime.completion_journal import CompletionJournal, Completions
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
+from workers.runtime.redis_availability import redis_availability
 from workers.runtime.redis_retry import UNAVAILABLE, is_unavailable, retry_while_unavailable
 from workers.runtime.run_errors import RunPaused, SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import Replacement
@@ -130,7 +130,6 @@ class QueueWorker(SimpleWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Wait for a job, however long Redis is unavailable, until one comes or the worker has to stop."""
-        was_unavailable = False
         while not self._stopping:
             try:
                 # While a handler is paused nothing is popped, so fewer heartbeats are enough.
@@ -154,15 +153,14 @@ class QueueWorker(SimpleWorker):
             except DequeueTimeout:
                 if max_idle_time is not None:
                     return None
-                was_unavailable = False
+                redis_availability.succeeded()
                 continue
             except UNAVAILABLE as exc:
                 # If the lost answer held a popped job, the supervisor requeues it.
-                if not was_unavailable:
-                    log.warning("redis_unavailable", queue=self.queues[0].name, error=describe_error(exc))
-                was_unavailable = True
+                redis_availability.failed(exc, queue=self.queues[0].name)
                 time.sleep(_RETRY_SECONDS)
                 continue
+            redis_availability.succeeded()
             if found is not None:
                 found[0].redis_server_version = self.get_redis_server_version()
             return found
@@ -222,7 +220,7 @@ class QueueWorker(SimpleWorker):
                 self._transitions.requeue(execution, to="front", finished=self._journal.read())
             super().teardown()
         except redis.RedisError as exc:
-            log.warning("redis_unavailable", queue=self.queues[0].name, error=describe_error(exc))
+            redis_availability.failed(exc, queue=self.queues[0].name)
 
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:  # noqa: ARG002 # RQ's signature
         # RQ would take some 18 round trips to Redis, and delete a job that another worker owns.
@@ -255,7 +253,7 @@ class QueueWorker(SimpleWorker):
         elif isinstance(error, StaleRun):
             log.warning("job_run_stale", queue=queue.name, job=job.id)
         elif error is not None and is_unavailable(error):
-            log.warning("redis_unavailable", queue=queue.name, error=describe_error(error))
+            redis_availability.failed(error, queue=queue.name)
             to_front = False
             time.sleep(_RETRY_SECONDS)
         elif error is not None and not isinstance(error, Unfinished):
