@@ -31,7 +31,7 @@
 
 A sender can cause `commit_failed`, `spool_refused`, `refused`, `response_not_sent`, `connection_aborted`, `misdirected`
 and `quarantined` with every request, so each kind of them is written once in INTERVAL_SECONDS, with count= how many
-there were since the last line. So are the warnings of libraries (`shared/library_lines.py`).
+there were since the last line. So are the warnings of libraries (`shared/line_limit.py`).
 """
 
 from collections.abc import Iterable

@@ -92,6 +92,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         resume it
     operator_action_not_logged
                         an action cannot be logged in Redis, which is full; it is still run, to make room
+    listening           with CALLBACKS_LOG_FORMAT=json: what= listens at url=; else that is printed
+    misconfigured       with CALLBACKS_LOG_FORMAT=json: a process does not start because of problem=; else it is printed
     heartbeat_failed    in any process: CALLBACKS_HEARTBEAT_FILE could not be written: file= error=; once a minute
     systemd_notify_failed
                         in any process: systemd could not be notified: error=; once a minute
@@ -109,7 +111,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     loop_failed         in any process: a background loop failed unexpectedly, and is restarted: loop= (see
                         shared/background.py) count= and the lines of code
     loop_recovered      the loop works again: failures= in a row
-    uncaught            in any process: an exception that no code caught, in a where=thread, loop or destructor
+    uncaught            in any process: an exception that no code caught, in a where=thread, loop, destructor, or
+                        main: the process ends
     fan_out             (DEBUG) a batch became events
 
 No line contains a token, a person's text or a whole phone number (I9): nothing here formats events, and what a handler
@@ -123,7 +126,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from shared import library_lines, log_lines, uncaught
-from shared.library_lines import LibraryLimit
+from shared.line_limit import LineLimit
 from shared.structured_log import ProcessorFormatter
 from shared.token_mask import token_mask
 
@@ -136,7 +139,7 @@ def configure() -> None:
     """
     level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", "").strip().upper(), logging.INFO)
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(LibraryLimit())
+    handler.addFilter(LineLimit())
     handler.setFormatter(log_lines.make_formatter(_form()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -144,6 +147,11 @@ def configure() -> None:
     library_lines.set_levels()
     logging.captureWarnings(capture=True)
     uncaught.install()
+
+
+def is_json() -> bool:
+    """Return whether `configure` was called in this process, and asked for JSON."""
+    return _form() == "json" and any(isinstance(one.formatter, ProcessorFormatter) for one in logging.root.handlers)
 
 
 def mask_tokens(secrets: Iterable[str]) -> Callable[[], None]:
@@ -154,7 +162,7 @@ def mask_tokens(secrets: Iterable[str]) -> Callable[[], None]:
     mask = token_mask(secrets)
     undo = ExitStack()
     for handler in _all_handlers():
-        own, limit = handler.formatter, LibraryLimit()
+        own, limit = handler.formatter, LineLimit()
         undo.callback(handler.setFormatter, own)
         if isinstance(own, ProcessorFormatter):
             handler.setFormatter(log_lines.make_formatter(_form(), mask))

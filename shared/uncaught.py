@@ -7,6 +7,7 @@ a line of the log, without its message (I9).
 import asyncio
 import sys
 import threading
+from types import TracebackType
 from typing import Any, Final
 
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
@@ -19,7 +20,8 @@ _MAX_CHARACTERS: Final = 60
 
 
 def install() -> None:
-    """Log exceptions that end a thread, or that cannot be raised where they happen, for the whole process."""
+    """Log exceptions that end the process or a thread, or that cannot be raised where they happen."""
+    sys.excepthook = _in_main
     threading.excepthook = _in_thread
     sys.unraisablehook = _unraisable
 
@@ -28,6 +30,13 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
     """Log exceptions that `loop` cannot raise to anyone, unless it has an exception handler already."""
     if loop.get_exception_handler() is None:
         loop.set_exception_handler(_in_loop)
+
+
+def _in_main(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(exc, Exception):  # Ctrl-C
+        sys.__excepthook__(kind, exc, trace)
+        return
+    _limited.exception("uncaught", exc, where="main", name=type(exc).__qualname__)
 
 
 def _in_thread(args: threading.ExceptHookArgs) -> None:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import click
 
+from callbacks.cli.start_lines import print_problems
 from shared.did_you_mean import closest
 from shared.errors import CallbacksError, ConfigurationError
 
@@ -36,9 +37,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ConfigurationError as exc:
-            for problem in exc.problems:
-                click.echo(f"callbacks: {problem}", err=True)
-            click.echo("`callbacks check` says more.", err=True)
+            print_problems(exc.problems)
             ctx.exit(EXIT_USAGE)
         except CallbacksError as exc:
             raise click.ClickException(str(exc)) from exc

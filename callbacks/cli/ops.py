@@ -9,6 +9,7 @@ import uvicorn
 from callbacks.cli import ops_address, ports, termination
 from callbacks.cli.command import Command
 from callbacks.cli.live_server import LiveServer
+from callbacks.cli.start_lines import print_address
 from callbacks.ops.app import create_app
 from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
@@ -41,7 +42,8 @@ def ops(host: str | None, port: int | None) -> None:
     problem = ops_address.plain_http_problem(loaded, host)
     if problem:
         _logger.warning("ops_plain_http", problem=problem, remedy=ops_address.PLAIN_HTTP_REMEDY)
-    click.echo(f"the operators' page: {ports.format_url(listening)}/")
+    url = f"{ports.format_url(listening)}/"
+    print_address(url, text=f"the operators' page: {url}", what="operators' page")
     server = _Server(
         uvicorn.Config(
             app,

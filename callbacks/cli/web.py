@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from callbacks.cli.live_server import LiveServer
+from callbacks.cli.start_lines import print_address
 from callbacks.cli.web_processes import WebProcesses
 from ingest.app import create_app
 from ingest.prometheus.families import WebCollector
@@ -75,9 +76,11 @@ def web(host: str | None, port: int | None) -> None:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(config.body_timeout_seconds) + _COMMIT_SECONDS,
         )
-        click.echo(f"listening on {ports.format_url(listening)}")
+        url = ports.format_url(listening)
+        print_address(url, text=f"listening on {url}", what="callbacks")
         if metrics is not None:
-            click.echo(f"metrics: {ports.format_url(metrics)}/metrics")
+            url = f"{ports.format_url(metrics)}/metrics"
+            print_address(url, text=f"metrics: {url}", what="metrics")
         if config.web_concurrency > 1:
             WebProcesses(server, sockets=[listening], liveness=liveness).run()
             return

@@ -1,5 +1,6 @@
 """Every background loop of every process outlives what nobody foresaw, says so, and works again after it (I10)."""
 
+import json
 import os
 import signal
 import time
@@ -30,10 +31,15 @@ _SHORTER_WAITS: Final = (
     ("shared.metrics_push", "PUSH_SECONDS", 0.5),
 )
 _HANDLERS: Final = """
+import logging
+import warnings
+
 from callbacks import ReportEvent, handler
 
 @handler(ReportEvent)
-def ledger(event): ...
+def ledger(event):
+    warnings.warn("an old\\nfunction")
+    logging.getLogger("ledger").info("booked\\n%s", event.status, extra={"book": 7})
 """
 
 
@@ -57,6 +63,7 @@ class Service:
             "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
             "CALLBACKS_RUN_DIR": str(folder / "run"),
             # Nothing listens there.
+            "CALLBACKS_LOG_FORMAT": "json",
             "CALLBACKS_NOTIFY": f"json://127.0.0.1:{free_port()}/",
             **breaker.environment,
         }
@@ -66,6 +73,13 @@ class Service:
     @property
     def log(self) -> str:
         return "".join(process.output for process in self.processes)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what the processes printed, each line of which is JSON."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
+    def has_logged(self, **fields: Any) -> bool:
+        return any(fields.items() <= line.items() for line in self.lines())
 
     def post(self, number: int) -> int:
         """Post a report; return the status of the answer. One that never comes is an error."""
@@ -136,7 +150,7 @@ def service(breaker: Breaker, redis_server: RedisServer, tmp_path: Path) -> Iter
 
 def test_every_loop_of_every_process_fails_for_long_is_named_and_then_works_again(service: Service) -> None:
     service.watch_live_events()
-    service.until(lambda: "action=worker_started queue=deliver-ledger" in service.log, "a worker")
+    service.until(lambda: service.has_logged(action="worker_started", queue="deliver-ledger"), "a worker")
     service.kill_a_worker()
     loops = background_faults.names() - _ELSEWHERE
 
@@ -167,9 +181,24 @@ def test_every_loop_of_every_process_fails_for_long_is_named_and_then_works_agai
     service.until(lambda: service.delivered() >= 1, "the event at its handler")
     service.until(lambda: service.failing() == set(), "nothing fails")
     for loop in loops:
-        assert f"action=loop_failed loop={loop} count=1 error=RuntimeError traceback=" in service.log, loop
+        assert service.has_logged(action="loop_failed", loop=loop, count=1, error="RuntimeError"), loop
     assert background_faults.MESSAGE not in service.log
     assert [process.stop() for process in service.processes] == [0, 0, 0, 0]
+    assert_each_line_says_what_happened(service)
+
+
+def assert_each_line_says_what_happened(service: Service) -> None:
+    """From the first line to the last, of each process, its libraries and its handler."""
+    assert all(process.output for process in service.processes)
+    for line in service.lines():
+        assert {"time", "level", "logger", "process"} <= line.keys()
+        assert ("action" in line) != ("message" in line)
+    assert service.has_logged(action="listening", what="callbacks", url=service.web_url)
+    assert service.has_logged(action="listening", what="operators' page", url=f"{service.ops_url}/")
+    booked = [line for line in service.lines() if line["logger"] == "ledger"]
+    assert {(line["level"], line["message"], line["book"]) for line in booked} == {("info", "booked\nDELIVRD", 7)}
+    assert all(line["handler"] == "ledger" and line["event"] for line in booked)
+    assert any(line["logger"] == "py.warnings" and "an old\nfunction" in line["message"] for line in service.lines())
 
 
 def test_a_loop_of_the_web_process_that_fails_once_costs_no_callback(service: Service) -> None:

@@ -12,6 +12,7 @@ from callbacks import ReplyEvent, ReportEvent
 from tests.certificates import self_signed
 from workers import registry
 from workers.declaration import HandlerError
+from workers.deliver.call.caller import Caller
 from workers.handlers.forward import targets
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -186,10 +187,16 @@ def test_each_target_is_found_as_a_handler(module: ModuleType) -> None:
     assert handlers[0].timeout_seconds > 7, "its own time is over first"
 
 
-def test_what_is_not_signed_is_said(module: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_logs_that_its_target_is_not_signed_and_no_other_process_does(
+    module: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
     importlib.reload(module)
     with caplog.at_level(logging.WARNING):
-        registry.load(["workers.handlers.forward.handler"])
+        unsigned, signed = registry.load(["workers.handlers.forward.handler"])
+        assert not caplog.records
+        for one in (signed, unsigned):
+            with Caller(one):
+                pass
 
     assert [record.getMessage() for record in caplog.records] == [
         "action=forward_unsigned handler=forward target=https://crm.example"

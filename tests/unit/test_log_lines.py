@@ -10,7 +10,7 @@ import pytest
 
 from callbacks import ReportEvent, handler, samples
 from shared import log_context, log_lines, logs
-from shared.library_lines import LibraryLimit
+from shared.line_limit import REPEATED, LineLimit
 from shared.log_lines import FORMATS, LogFormat
 from shared.rate_limited_log import LineCounter
 from shared.structured_log import get_logger
@@ -229,7 +229,7 @@ def test_tokens_are_masked_in_all_handlers_until_that_is_undone() -> None:
 
 def test_a_librarys_lines_are_limited_and_those_of_others_are_not() -> None:
     clock = Clock()
-    limit = LibraryLimit(LineCounter(interval_seconds=10, now_seconds=clock))
+    limit = LineLimit(LineCounter(interval_seconds=10, now_seconds=clock))
 
     def passed(message: str, name: str = "uvicorn.error") -> bool:
         return limit.filter(foreign(message, name=name))
@@ -272,3 +272,26 @@ def test_each_call_of_a_handler_has_its_own_context() -> None:
         ("ledger", None),
     ]
     assert log_context.fields() == {}
+
+
+def test_what_each_event_may_cause_is_logged_once_per_interval(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    limit = LineLimit(LineCounter(interval_seconds=10, now_seconds=clock))
+
+    def passed(action: str, **fields: Any) -> str | None:
+        record = own(caplog, action, **fields)
+        return record.getMessage() if limit.filter(record) else None
+
+    assert passed("event_retried", handler="crm", events=2, cause="A", error="1") is not None
+    assert [passed("event_retried", handler="crm", events=3, cause="A", error=str(n)) for n in range(9)] == [None] * 9
+    assert passed("event_retried", handler="crm", events=1, cause="B") is not None
+    assert passed("event_retried", handler="erp", events=1, cause="A") is not None
+    assert passed("job_split", queue="expand", items=2) == "action=job_split queue=expand items=2 count=1"
+    assert all(passed("handler_paused", handler="crm") for _ in range(3))
+    clock.seconds += 10
+    line = passed("event_retried", handler="crm", events=1, cause="A", error="9")
+    assert line == "action=event_retried handler=crm events=28 cause=A error=9"
+
+
+def test_each_action_that_is_limited_is_documented() -> None:
+    assert all(re.search(rf"^    .*\b{action}\b", logs.__doc__ or "", re.MULTILINE) for action in REPEATED)

@@ -12,10 +12,10 @@ _KNOWN: Final = ("exception raised while executing", "Redis connection timeout",
 
 def install() -> None:
     """Filter the lines of RQ's workers."""
-    logging.getLogger("rq.worker").addFilter(_is_news)
+    logging.getLogger("rq.worker").addFilter(_is_unknown)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_unknown(record: logging.LogRecord) -> bool:
     exc = record.exc_info[1] if record.exc_info else None
     if exc is not None and is_unavailable(exc):
         redis_availability.failed(exc)

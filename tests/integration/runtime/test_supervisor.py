@@ -5,6 +5,7 @@ Every process is ended by its own pid. Nothing here asserts how long something t
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -220,7 +221,16 @@ def test_work_continues_after_redis_was_unavailable(
         until(lambda: delivered(harness) == 2, "both are delivered")
         assert set(recorders.calls("single").values()) == {1}, "what was done is told as soon as somebody listens"
         assert harness.audit().missing == 0
+        for action in ("redis_unavailable", "redis_available"):
+            until(lambda action=action: len(_processes(deliver, action)) == 2, action)  # type: ignore[misc]
+            assert len(set(_processes(deliver, action))) == 2, "once in each process"
+        assert "logger=rq" not in deliver.log
         assert (expand.stop(), deliver.stop()) == (0, 0)
+
+
+def _processes(command: Command, action: str) -> list[str]:
+    """Return the processes that logged an action, of all commands of the test."""
+    return re.findall(rf"process=(\d+) action={action} ", command.log)
 
 
 def test_work_begins_when_redis_comes_up_later(

@@ -28,13 +28,14 @@ def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Call
 
     @functools.cache
     def sender() -> Sender:
-        target = options if read is None else read()
-        if not target.secrets:
-            log.warning("forward_unsigned", handler=target.name, target=target.redacted_url)
-        return Sender(target)
+        return Sender(options if read is None else read())
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        target = sender().target
+        # Here and not where the settings are read: `check` reads them too, and so may other processes.
+        if not target.secrets:
+            log.warning("forward_unsigned", handler=target.name, target=target.redacted_url)
         async with sender().open():
             yield
 
