@@ -28,6 +28,7 @@ def browser(redis_server: RedisServer, tmp_path: Path) -> Iterator[httpx.Client]
     text = text.replace("/var/log/nginx/operators.log", str(tmp_path / "operators.log"))
     rules = {"CALLBACKS_OPS_HOST": "127.0.0.2", "CALLBACKS_OPS_PORT": str(ops_port)}
     rules |= {"CALLBACKS_OPS_PASSWORD": PASSWORD, "CALLBACKS_TRUSTED_PROXIES": "127.0.0.1"}
+    rules |= {"CALLBACKS_OPS_TRUSTED_USER_HEADER": "X-Forwarded-User"}
     with started(tmp_path, environment(redis_server.url, free_port(), tmp_path) | rules) as start:
         ops = start("ops")
         ops.until(lambda: get(f"http://127.0.0.2:{ops_port}/livez")[0] == 200, "the operators' page")
@@ -41,6 +42,9 @@ def browser(redis_server: RedisServer, tmp_path: Path) -> Iterator[httpx.Client]
 
 
 def test_one_signs_in_and_the_cookie_is_for_https_alone(browser: httpx.Client) -> None:
+    # Nobody signs in by a header of one's own.
+    assert browser.get("/", headers={"x-forwarded-user": "ann"}).status_code == 303
+
     signed_in = sign_in(browser)
 
     assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/")

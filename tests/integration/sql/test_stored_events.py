@@ -9,7 +9,7 @@ import msgspec
 from callbacks import Event, samples
 from shared import callback_events, wire
 from tests.integration.sql.databases import BEGAN, Database, reply, report
-from workers.handlers.sql import stored_events
+from workers.handlers.sql import history, stored_events
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
@@ -102,3 +102,31 @@ def test_only_the_given_kinds_and_times_are_read(database: Database) -> None:
         ["reply", "report"],
     )
     assert [event.kind for event in stored(database, "reply")] == ["reply"]
+
+
+def test_the_newest_events_are_read_a_page_at_a_time(database: Database) -> None:
+    # Three of one moment, and a reply between.
+    given = [report(seconds=0, message_id=f"m-{number}") for number in range(3)]
+    given += [report(seconds=700, message_id="m-0", status="SEEN"), report(seconds=900, message_id="m-\0")]
+    database.write(*given, reply(orig_message_id="m-0"))
+
+    def newest(limit: int, **more: Any) -> list[Event]:
+        with history.open_connection(database.address) as connection:
+            more.setdefault("kinds", ("report", "reply"))
+            return stored_events.read_newest(connection, limit=limit, **more)
+
+    listed = newest(10)
+    assert [(event.received_at, event.id) for event in listed] == sorted(
+        ((event.received_at, event.id) for event in listed), reverse=True
+    )
+    assert len(listed) == 6
+    pages: list[Event] = []
+    after = None
+    while page := newest(2, after=after):
+        pages += page
+        after = (page[-1].received_at, page[-1].id)
+    assert pages == listed
+    assert newest(10, kinds=("reply",)) == [event for event in listed if event.kind == "reply"]
+    assert [event.kind for event in newest(10, message_id="m-0")] == ["report", "reply", "report"]
+    assert len(newest(10, message_id="m-\0")) == 1
+    assert newest(10, since=BEGAN + timedelta(seconds=701)) == listed[:2]
