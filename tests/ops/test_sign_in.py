@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from callbacks.ops.access.sessions import Session, SessionSigner
 from tests.acceptance.processes import run
+from tests.ops import many_failures
 from tests.ops.browser_windows import Opened, assert_everybody_can_use
 from tests.ops.running_service import PASSWORD, Service
 from tests.ops.sign_in import client_of, sign_in, token
@@ -36,6 +37,21 @@ def test_everybody_can_sign_in_and_out(guarded: Service, window: Opened) -> None
     expect(page).to_have_url(f"{guarded.ops_url}/sign-in")
     opened.open("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+def test_everybody_can_read_without_a_right_to_act(guarded: Service, window: Opened) -> None:
+    with guarded.redis.client() as client:
+        many_failures.quarantine(client, 2)
+    guarded.ops = guarded.start_ops(CALLBACKS_OPS_READ_PASSWORD="for those who only read")
+    opened = window(guarded.ops_url)
+    page = opened.open("/quarantine")
+    opened.sign_in("for those who only read")
+    expect(page.get_by_text("(read only)")).to_be_visible()
+    assert_everybody_can_use(page, "quarantine of a reader")
+    page.get_by_role("rowheader").first.get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Quarantined callback")
+    assert_everybody_can_use(page, "quarantined callback of a reader")
+    expect(page.get_by_role("main").get_by_role("button")).to_have_count(0)
 
 
 def test_a_keyboard_is_enough_to_sign_in_and_to_reach_everything(guarded: Service, window: Opened) -> None:

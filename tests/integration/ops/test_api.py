@@ -162,6 +162,7 @@ def test_messages_are_as_the_command_prints_them(ops: OpsApp, database: Database
     }.items():
         assert client.get(f"/api/messages?{query}").json()["messages"] == printed(database, "messages", *options), query
     assert len(client.get("/api/messages?since=2026-11-01T12:01:12Z").json()["messages"]) == 3
+    assert client.get("/api/messages?overdue=true").json() == {"messages": [], "next_cursor": None}
 
 
 def test_totals_and_jobs_are_as_the_commands_print_them(ops: OpsApp, database: Database) -> None:
@@ -253,6 +254,16 @@ def test_health_has_the_status_and_what_is_wrong(ops: OpsApp) -> None:
     assert found["summary"].endswith("action now")
     assert [one["condition"] for one in found["alerts"]]
     assert {"callbacks_per_second", "handlers", "queues", "durable", "at"} <= set(found)
+
+
+def test_health_of_cells_names_those_that_cannot_be_read(quick_redis: RedisServer) -> None:
+    cells = f"one={quick_redis.url},two=redis://127.0.0.1:1/0"
+    with opened(quick_redis.url, CALLBACKS_CELLS=cells, CALLBACKS_OPS_TOKENS=TOKENS) as ops:
+        found = bearer(ops, READ).get("/api/health").json()
+
+    assert found["level"] == "bad"
+    assert found["unavailable"] == ["two"]
+    assert [(one["cell"], "error" in one) for one in found["cells"]] == [("one", False), ("two", True)]
 
 
 @pytest.mark.parametrize(
