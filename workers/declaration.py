@@ -8,7 +8,7 @@ test calls the function as it is.
 import inspect
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -22,6 +22,8 @@ from workers.filters import EventKind
 Lifespan: TypeAlias = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 # Reads what a handler needs from its environment, or raises ValueError.
 Settings: TypeAlias = Callable[[], object]
+# Erases what a handler stores of a phone number, its digits, and returns how many items that was.
+Forget: TypeAlias = Callable[[str], int | Awaitable[int]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The attribute that the decorator sets on the function.
@@ -61,6 +63,7 @@ class Handler:
     is_async: bool
     lifespan: Lifespan | None = None
     settings: Settings | None = None
+    forget: Forget | None = None
 
     @property
     def location(self) -> str:
@@ -86,6 +89,7 @@ def handler(
     batch: bool = False,
     lifespan: Lifespan | None = None,
     settings: Settings | None = None,
+    forget: Forget | None = None,
 ) -> Callable[[Function], Function]:
     """Make a handler of the decorated function, which stays what it is: `def` or `async def`, one argument.
 
@@ -111,6 +115,10 @@ def handler(
     processes call it before the lifespan, and so do `callbacks check` and `handlers try`. A process that only needs to
     know which events the handler wants does not call it. What a module reads on import, every process reads.
 
+    `forget` erases what the handler has stored of a person, for `callbacks forget`: a function (def or async def) that
+    gets a phone number, its digits with the country's code, and returns how many items it erased. It is called with
+    the settings read and the lifespan open; called again, it erases nothing more and returns 0.
+
     A call that returns has succeeded; one that raises has failed. Retry, Reject and Pause say more, raised or returned;
     any other value is ignored. Retry: this event again later. Reject: never this event again. Pause: the target is
     unavailable for every event; no attempt is lost, and the handler's whole queue waits, in all its processes. When the
@@ -131,6 +139,7 @@ def handler(
             or _flags_problem(final=final, opt_outs=opt_outs, batch=batch)
             or _lifespan_problem(lifespan, is_async=is_async)
             or _settings_problem(settings)
+            or _forget_problem(forget)
         )
         called = getattr(function, "__name__", "") if name is None else name
         if not problem and (not isinstance(called, str) or not _NAME.fullmatch(called)):
@@ -155,6 +164,7 @@ def handler(
             is_async=is_async,
             lifespan=lifespan,
             settings=settings,
+            forget=forget,
         )
         setattr(function, ATTRIBUTE, declaration)
         return function
@@ -263,6 +273,18 @@ def _settings_problem(settings: object) -> str:
         inspect.signature(settings).bind()
     except TypeError:
         return f"settings={_location(settings)} must take no argument"
+    return ""
+
+
+def _forget_problem(forget: object) -> str:
+    if forget is None:
+        return ""
+    if not callable(forget):
+        return f"forget must be a function that erases a number, not {forget!r}"
+    try:
+        inspect.signature(forget).bind(object())
+    except TypeError:
+        return f"forget={_location(forget)} must take exactly one argument, the number"
     return ""
 
 

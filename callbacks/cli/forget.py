@@ -79,6 +79,8 @@ def _erase(loaded: Settings, client: redis.Redis, search: NumberSearch, *, dry_r
     yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)
     for store in others:
         yield store.erase(dry_run=dry_run)
+    for own in person_stores.own_stores(loaded, search):
+        yield own if isinstance(own, StoreResult) else own.erase(dry_run=dry_run)
     if not dry_run:
         # Also if nothing was found: an earlier run may have been interrupted before this.
         yield from person_stores.rewrite_redis_files(loaded)

@@ -12,7 +12,9 @@ from shared import connections, settings
 from shared.errors import ConfigurationError
 from shared.number_search import NotANumber, NumberSearch, comparable_number
 from shared.settings import Settings
+from workers import registry
 from workers.personal_data.failures import Failures
+from workers.personal_data.handler_data import HandlerData
 from workers.personal_data.jobs import WaitingJobs
 from workers.personal_data.jsonl_files import JsonlFiles
 from workers.personal_data.log_lines import LogLines
@@ -59,6 +61,17 @@ def handler_stores(loaded: Settings, search: NumberSearch) -> tuple[PersonStore,
 def all_stores(loaded: Settings, client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
     """Return every store, those in Redis first. Raises ConfigurationError."""
     return (*moving_stores(client, search), *handler_stores(loaded, search))
+
+
+def own_stores(loaded: Settings, search: NumberSearch) -> Iterator[PersonStore | StoreResult]:
+    """Yield what handlers of CALLBACKS_HANDLERS store and can erase; a result for each that cannot be loaded."""
+    found = registry.load_each(loaded.handlers, with_settings=False)
+    for entry, handlers in found.handlers.items():
+        for handler in handlers:
+            if handler.forget is not None:
+                yield HandlerData(entry, handler, handler.forget, search)
+    for entry, problem in found.problems.items():
+        yield StoreResult(store=f"handler:{entry}", why=str(problem), failed=True)
 
 
 def rewrite_redis_files(loaded: Settings) -> Iterator[StoreResult]:

@@ -28,4 +28,4 @@ def test_each_store_that_is_searched_has_a_row() -> None:
     loaded = settings.load({"CALLBACKS_LOG_FILE": "events.log", "REDIS_URL": "redis://127.0.0.1:1"}, process="command")
     searched = person_stores.all_stores(loaded, client, NumberSearch([]))
 
-    assert [*(store.name for store in searched), RedisFiles.name] == [row.name for row in stores.ROWS]
+    assert [*(store.name for store in searched), "handler:NAME", RedisFiles.name] == [row.name for row in stores.ROWS]

@@ -18,16 +18,17 @@ from shared.settings import SqlErasure
 from workers.handlers.sql import schema
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
-from workers.handlers.sql.tables import messages, replies, statuses
+from workers.handlers.sql.tables import messages, opt_outs, replies, statuses
 from workers.personal_data.report import FoundItem, StoreResult
 
 _UNTIL: Final = "until it is erased"
+_TABLES: Final = (messages, statuses, replies, opt_outs)
 _ROWS_PER_READ: Final = 1000
 _ROWS_PER_STEP: Final = 200
 _PSEUDONYM_BYTES: Final = 8
 _KEY_BYTES: Final = 64
 # What says who somebody is, or what they wrote. A row keeps its message's id, times, status and error code.
-_NUMBERS: Final = frozenset(("recipient", "recipient_key", "sender", "sender_key"))
+_NUMBERS: Final = frozenset(("recipient", "recipient_key", "sender", "sender_key", "number", "number_key"))
 _EMPTIED: Final[dict[str, Any]] = {"text": None, "raw": "{}"}
 
 
@@ -46,10 +47,12 @@ class SqlTables:
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Delete or change the rows that mention a number."""
-        found = erased = 0
+        found = erased = lost_opt_outs = 0
         try:
-            for table in (messages, statuses, replies):
+            for table in _TABLES:
                 chosen = list(self._iterate(table))
+                if table is opt_outs:
+                    lost_opt_outs = len(chosen)
                 found += len(chosen)
                 for first in range(0, 0 if dry_run else len(chosen), _ROWS_PER_STEP):
                     erased += self._write(table, chosen[first : first + _ROWS_PER_STEP])
@@ -61,12 +64,13 @@ class SqlTables:
                 store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why, failed=True
             )
         left = 0 if dry_run else found - erased
-        return StoreResult(store=self.name, found=found, erased=erased, left=left)
+        why = f"{lost_opt_outs} opt-outs among them: nothing here says any more that they want no messages"
+        return StoreResult(store=self.name, found=found, erased=erased, left=left, why=why if lost_opt_outs else "")
 
     def export(self) -> Iterator[FoundItem]:
         """Yield each row that mentions a number. Raise DatabaseUnavailable."""
         try:
-            for table in (messages, statuses, replies):
+            for table in _TABLES:
                 for row in self._iterate(table):
                     content = {
                         name: rfc3339(value) if hasattr(value, "tzinfo") else value for name, value in row.items()
@@ -123,9 +127,9 @@ class SqlTables:
         (column,) = table.primary_key.columns
         key = str(row[column.name])
         changed = {name: self._without_numbers(name, value) for name, value in row.items()}
-        if column.name == "event_id":
+        if row.get("event_id"):
             # An event's id is a digest of the number and of what else is in the row, from which it could be guessed.
-            changed["event_id"] = self._digest(key)
+            changed["event_id"] = self._digest(row["event_id"])
         if changed[column.name] != key:
             connection.execute(table.delete().where(column == changed[column.name]))
         connection.execute(table.update().where(column == key).values(changed))
@@ -158,7 +162,7 @@ class SqlTables:
                     raise DatabaseUnavailable("another process reads the file, whose log may hold erased rows")
                 return
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                for table in (messages, statuses, replies):
+                for table in _TABLES:
                     connection.exec_driver_sql(f"VACUUM {table.name}")
         finally:
             engine.dispose()

@@ -56,7 +56,7 @@ ROWS: Final = (
     ),
     StoreRow(
         name="sql",
-        where="the database of `DATABASE_URL`: messages, statuses, replies",
+        where="the database of `DATABASE_URL`: messages, statuses, replies, opt-outs",
         found="every row is read",
         erased="rows are deleted, or keep keyed digests (`CALLBACKS_FORGET_SQL`); then VACUUM",
         until="erased",
@@ -81,6 +81,13 @@ ROWS: Final = (
         found="every line is read; a masked number is not found",
         erased="the file is written anew without those lines",
         until="the file is rotated or removed",
+    ),
+    StoreRow(
+        name="handler:NAME",
+        where="wherever a handler of your own stores events",
+        found="by the handler, if it declares `@handler(…, forget=function)`",
+        erased="its function is called with each number",
+        until="the handler says",
     ),
     StoreRow(
         name="redis-files",
@@ -132,6 +139,6 @@ NOT_REACHED: Final = (
     "freed blocks of disks, until they are used again",
     "files on other hosts (`jsonl`, `log`): run the command there too",
     "rotated files of `log`, files of `jsonl` that were moved away, and lines in which numbers are masked",
-    "what handlers of your own, targets of `forward` and consumers of `stream` have stored elsewhere",
+    "what targets of `forward`, consumers of `stream` and handlers without `forget=` have stored elsewhere",
     "what was printed: standard output, the output of commands, the logs of a proxy",
 )

@@ -7,16 +7,20 @@ class TestRefund(Conformance):
         return database.execute("SELECT message_id FROM credits").fetchall()
 """
 
+import asyncio
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import pytest
 
 from callbacks import samples
+from shared import phone_numbers
 from shared.counted import counted
 from shared.events import Event
-from workers.declaration import ATTRIBUTE, Handler
+from shared.number_search import NumberSearch
+from workers.declaration import ATTRIBUTE, Forget, Handler
+from workers.deliver.call.lifespan import Lifespan
 from workers.signals import Reject
 from workers.testing import open_resources, task_tracker
 from workers.testing.interruption import Interrupted, can_be_interrupted
@@ -28,7 +32,7 @@ _MAX_INTERRUPTIONS: Final = 200
 
 
 class Conformance:
-    """Eight checks of one handler, each a test. Set `handler`, and return what it has done from `effects`.
+    """Nine checks of one handler, each a test. Set `handler`, and return what it has done from `effects`.
 
     If something has to be prepared first, override the fixture `callbacks_handler` instead of `handler`: it returns the
     handler, and what it stores in `self` is available in `effects`. The checks deliver about a thousand events.
@@ -169,6 +173,29 @@ class Conformance:
         if left:
             pytest.fail(f"still open after the worker stopped: {'; '.join(left)}")
 
+    def test_forget_erases_one_person_alone(self, callbacks_declaration: Handler) -> None:
+        """The function `forget=` erases every effect of a number and none of another, and is harmless when repeated."""
+        forget = callbacks_declaration.forget
+        if forget is None:
+            pytest.skip("it declares no forget=")
+        theirs, others = _plain(callbacks_declaration), _plain(callbacks_declaration)
+        number = _number_of(theirs[0])
+        _expect_done(callbacks_declaration, [event for event in theirs if _number_of(event) == number])
+        _expect_done(callbacks_declaration, others)
+        search = NumberSearch([number])
+        expected = [effect for effect in self._effects() if not search.find_in(effect)]
+        before = self._count()
+        if before == len(expected):
+            pytest.fail("effects() does not show the number of an event: return what the handler stores of it")
+        erased = _call_forget(callbacks_declaration, forget, number)
+        if self._effects() != expected:
+            pytest.fail(f"after forget there are {self._count()} effects, not {len(expected)}: some of another person")
+        if erased != before - len(expected):
+            pytest.fail(f"forget returned {erased!r}, and erased {before - len(expected)}")
+        again = _call_forget(callbacks_declaration, forget, number)
+        if (again, self._effects()) != (0, expected):
+            pytest.fail(f"forget, called again, returned {again!r} and not 0, or erased more")
+
     def _effects(self) -> list[str]:
         return sorted(map(repr, self.effects()))
 
@@ -184,6 +211,25 @@ class Conformance:
 def _plain(declared: Handler) -> list[Event]:
     """Return an ordinary event of each of its kinds, or two for a batch handler."""
     return [event for _ in range(2 if declared.batch else 1) for event in samples_for(declared, ORDINARY).values()]
+
+
+def _number_of(event: Event) -> str:
+    return phone_numbers.comparable((event.sender if event.kind == "reply" else event.recipient) or "")
+
+
+def _call_forget(declared: Handler, forget: Forget, number: str) -> object:
+    with asyncio.Runner() as runner:
+        lifespan = Lifespan(declared, runner)
+        lifespan.open()
+        try:
+            result = forget(number)
+            return runner.run(_wait_for(result)) if inspect.isawaitable(result) else result
+        finally:
+            lifespan.close()
+
+
+async def _wait_for(result: Awaitable[object]) -> object:
+    return await result
 
 
 def _source(declared: Handler) -> str:

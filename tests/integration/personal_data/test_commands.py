@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from callbacks.cli.main import main
 from shared import keys
+from tests.acceptance import processes
 from tests.integration.harness import open_harness, record, status
 from tests.integration.scripted_handlers import single
 from tests.redis_server import RedisServer
@@ -117,3 +118,21 @@ def test_pseudonyms_need_a_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert ended.exit_code == 2
     assert "CALLBACKS_FORGET_SECRET" in ended.output
+
+
+def test_a_handler_that_cannot_be_loaded_is_named_and_the_rest_is_erased(
+    run: Run, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    environment = {
+        "REDIS_URL": redis_server.url,
+        "CALLBACKS_HANDLERS": "tests.integration.personal_data.forgetting_handlers,nowhere",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+
+    ended = processes.run("forget", NUMBER, "--json", cwd=tmp_path, environment=environment)
+
+    assert ended.returncode == 1, ended.stderr
+    stores = {one["store"]: one for one in json.loads(ended.stdout)["stores"]}
+    assert stores["waiting"]["erased"] == 1
+    assert (stores["handler:remembers"]["failed"], stores["handler:nowhere"]["failed"]) == (False, True)
+    assert stores["handler:fails"]["why"] == "its forget function raised LookupError"

@@ -1,0 +1,65 @@
+"""What a handler of your own stores: erased by the function that it declares, `@handler(…, forget=function)`.
+
+It is called as its events are: with its settings read and its lifespan open, here in the command's process. What it
+raises may quote a number, so only the error's type is said.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from shared.number_search import NumberSearch
+from workers import registry
+from workers.declaration import Forget, Handler, HandlerError
+from workers.deliver.call.lifespan import Lifespan, LifespanFailed
+from workers.personal_data.report import FoundItem, StoreResult
+
+
+class HandlerData:
+    """What the handler stores; it declares `forget`."""
+
+    def __init__(self, entry: str, handler: Handler, forget: Forget, search: NumberSearch) -> None:
+        self.name = f"handler:{handler.name}"
+        self._entry = entry
+        self._handler = handler
+        self._forget = forget
+        self._search = search
+
+    def erase(self, *, dry_run: bool) -> StoreResult:
+        """Call the function with each number. It cannot count without erasing."""
+        if dry_run:
+            return StoreResult(store=self.name, why="its function erases, and is not called by --dry-run")
+        erased = 0
+        try:
+            registry.read_settings(self._handler, entry=self._entry)
+            with asyncio.Runner() as runner:
+                lifespan = Lifespan(self._handler, runner)
+                lifespan.open()
+                try:
+                    for number in sorted(self._search.numbers):
+                        erased += self._call(number, runner)
+                finally:
+                    lifespan.close()
+        except (HandlerError, LifespanFailed) as exc:
+            return StoreResult(store=self.name, found=erased, erased=erased, why=str(exc), failed=True)
+        except Exception as exc:  # noqa: BLE001 # an author's code, which may raise anything
+            why = f"its forget function raised {type(exc).__name__}"
+            return StoreResult(store=self.name, found=erased, erased=erased, why=why, failed=True)
+        return StoreResult(store=self.name, found=erased, erased=erased)
+
+    def export(self) -> Iterator[FoundItem]:
+        """Yield nothing: only the handler can read what it stores."""
+        yield from ()
+
+    def _call(self, number: str, runner: asyncio.Runner) -> int:
+        result: Any = self._forget(number)
+        if inspect.isawaitable(result):
+            result = runner.run(_wait_for(result))
+        if not isinstance(result, int):
+            raise TypeError("the function must return how many items it erased")
+        return result
+
+
+async def _wait_for(result: Any) -> Any:
+    return await result
