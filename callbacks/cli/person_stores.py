@@ -20,6 +20,7 @@ from workers.personal_data.jsonl_files import JsonlFiles
 from workers.personal_data.log_lines import LogLines
 from workers.personal_data.redis_files import RedisFiles
 from workers.personal_data.report import StoreResult
+from workers.personal_data.spool_files import SpoolFiles
 from workers.personal_data.stores import PersonStore
 from workers.personal_data.stream_entries import StreamEntries
 
@@ -42,7 +43,7 @@ def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStor
 
 
 def handler_stores(loaded: Settings, search: NumberSearch) -> tuple[PersonStore, ...]:
-    """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not.
+    """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not, and the spool.
 
     Raises ConfigurationError if their settings are wrong.
     """
@@ -55,6 +56,8 @@ def handler_stores(loaded: Settings, search: NumberSearch) -> tuple[PersonStore,
     # Without it nothing in this environment can have written to a database.
     with suppress(MissingExtra):
         found.insert(0, _sql_tables(loaded, search))
+    if loaded.spool_dir:
+        found.append(SpoolFiles(Path(loaded.spool_dir), search))
     return tuple(found)
 
 

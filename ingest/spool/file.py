@@ -121,12 +121,11 @@ class SpoolFile:
             raise DiskUnavailable(error_name(exc)) from exc
         self.run(lambda _db: None)
 
-    def pages_bytes(self, *, free: bool) -> int:
-        """Return the size of the database, with or without its `free` pages. Raises DiskUnavailable."""
+    def used_bytes(self) -> int:
+        """Return the size of the database without its free pages. Raises DiskUnavailable."""
 
         def measure(db: sqlite3.Connection) -> int:
-            pages = _pragma(db, "page_count") - (0 if free else _pragma(db, "freelist_count"))
-            return pages * _pragma(db, "page_size")
+            return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
 
         return self.run(measure)
 

@@ -197,7 +197,7 @@ class SpoolFolder:
         size_bytes = 0
         for spool in held:
             with suppress(DiskUnavailable):  # the next write to it raises it
-                size_bytes += spool.file.pages_bytes(free=False)
+                size_bytes += spool.file.used_bytes()
         try:
             with os.scandir(self.path) as found:
                 for entry in found:

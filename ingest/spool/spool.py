@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 
@@ -18,9 +18,6 @@ from ingest import log
 from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS, BatchEntry
 from ingest.spool.file import DiskUnavailable, SpoolFile, SpoolMalformed, error_name, is_malformed, write_new
 from shared.batches import Accepted, Quarantined, TracedAccepted, drop_empty_trace, now_ms
-
-# An empty file larger than this is deleted; a smaller one is used again.
-_SMALL_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +205,8 @@ class Spool:
             return
         self.oldest_ms = None
         self._cursor = 0
-        if self.file.exists() and (self._undeleted or self.file.pages_bytes(free=True) > _SMALL_BYTES):
+        if self.file.exists():
+            # SQLite leaves the bytes of deleted rows in a file, and they are people's data.
             self.file.recreate()
 
     def _delete(self, db: sqlite3.Connection) -> None:

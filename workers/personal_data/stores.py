@@ -83,6 +83,13 @@ ROWS: Final = (
         until="the file is rotated or removed",
     ),
     StoreRow(
+        name="spool",
+        where="the folder `CALLBACKS_SPOOL_DIR` of each web process's host",
+        found="the bytes of its files are searched, on this host",
+        erased="it drains into Redis, where what mentions the number is dropped; a drained file is deleted",
+        until="Redis is available",
+    ),
+    StoreRow(
         name="handler:NAME",
         where="wherever a handler of your own stores events",
         found="by the handler, if it declares `@handler(…, forget=function)`",
@@ -137,7 +144,7 @@ NOT_REACHED: Final = (
     "backups, and snapshots of disks and of the database",
     "disks of Redis's replicas, until they have rewritten their own files",
     "freed blocks of disks, until they are used again",
-    "files on other hosts (`jsonl`, `log`): run the command there too",
+    "files on other hosts (`jsonl`, `log`, what a spool could not drain): run the command there too",
     "rotated files of `log`, files of `jsonl` that were moved away, and lines in which numbers are masked",
     "what targets of `forward`, consumers of `stream` and handlers without `forget=` have stored elsewhere",
     "what was printed: standard output, the output of commands, the logs of a proxy",

@@ -22,6 +22,7 @@ MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_handled_or_
 TWICE, OTHERS = "the_same_event_twice_is_one_effect", "a_bad_event_harms_no_other"
 TIMEOUT = "ended_by_a_timeout_anywhere_it_is_one_effect_at_the_next_attempt"
 OPEN = "nothing_is_left_open"
+FORGET = "forget_erases_one_person_alone"
 
 KEPT: list[str] = []
 OPENED: list[object] = []
@@ -297,3 +298,25 @@ class TestGoodAsync(Stored):
     @pytest.fixture
     def callbacks_handler(self) -> object:
         return good_async
+
+
+class TestForgetsEverybody(Case):
+    caught_by = frozenset((FORGET,))
+    numbers: ClassVar[dict[str, str | None]] = {}
+
+    @staticmethod
+    def erase(number: str) -> int:
+        erased = len(TestForgetsEverybody.numbers)
+        TestForgetsEverybody.numbers.clear()
+        return erased
+
+    @pytest.fixture
+    def callbacks_handler(self) -> object:
+        @handler(ReportEvent, forget=self.erase)
+        def stores(event: ReportEvent) -> None:
+            self.numbers[event.id] = event.recipient
+
+        return stores
+
+    def effects(self) -> Collection[object]:
+        return list(self.numbers.items())
