@@ -9,7 +9,7 @@ from callbacks.cli.event_line import COLOURS
 from callbacks.cli.terminal_text import printable, short
 from shared.counted import counted
 from workers.activity import CallResult, EventLabel, PauseChanged, RepeatedEvent, UnreadableRecords
-from workers.handlers.mask import mask_number
+from workers.handlers.mask import MASK, mask_number
 
 _SECONDS_OF_A_MINUTE: Final = 60
 # Below this, minutes or hours would say too little: "again in 90 s".
@@ -31,8 +31,10 @@ def describe_event(event: EventLabel, *, masked: bool, is_new: bool) -> str:
     if is_new and event.error_code:
         words.append(f"error {event.error_code}")
     if is_new and event.kind == "reply":
-        number = mask_number(event.number) if masked else event.number
-        words.append(f"{printable(number) or '?'}: {short(event.text)}")
+        number, text = event.number, event.text
+        if masked:
+            number, text = mask_number(number), MASK if text else text
+        words.append(f"{printable(number) or '?'}: {short(text)}")
     return " ".join(filter(None, words))
 
 

@@ -19,6 +19,7 @@ from workers.admin.message_forms import Numbers, shown_number
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
+from workers.handlers.mask import mask_event
 
 
 @click.group(cls=Group)
@@ -77,11 +78,15 @@ def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
 @dead.command(cls=Command)
 @click.argument("handler")
 @click.argument("event_id", metavar="ID")
+@numbers_option
 @failure_options.json_option
-def show(*, handler: str, event_id: str, as_json: bool) -> None:
-    """Show one dead letter: the event, and what the handler raised."""
+def show(*, handler: str, event_id: str, numbers: Numbers, as_json: bool) -> None:
+    """Show one dead letter: the event, and what the handler raised.
+
+    Phone numbers and texts are masked. `--numbers full --json` prints the event as `handlers try --event -` takes it.
+    """
     with failure_options.open_failures() as (_, store, *_):
-        letter = store.read_dead_letter(handler, event_id)
+        letter = _shown(store.read_dead_letter(handler, event_id), numbers)
     if as_json:
         click.echo(_as_json(letter))
         return
@@ -201,5 +206,12 @@ def _require_list(store: FailureStore, handler: str) -> FailureList:
     return dead_letters_of(handler)
 
 
+def _shown(letter: DeadLetter, numbers: Numbers) -> DeadLetter:
+    if numbers == "full":
+        return msgspec.structs.replace(letter, error=letter.whole_error, traceback=letter.whole_traceback)
+    return msgspec.structs.replace(letter, event=mask_event(letter.event))
+
+
 def _as_json(letter: DeadLetter) -> bytes:
-    return msgspec.json.encode(msgspec.structs.asdict(letter) | {"event": msgspec.Raw(letter.event.to_json().encode())})
+    fields = msgspec.structs.asdict(letter) | {"event": msgspec.Raw(letter.event.to_json().encode())}
+    return msgspec.json.encode({name: value for name, value in fields.items() if not name.startswith("whole_")})

@@ -43,8 +43,8 @@ def try_handler(
     """Call the handler NAME with an event, in this process.
 
     There is no queue, no Redis and no retry, but what the handler does is real. The event is a sample, or comes from a
-    file: lines of event.to_json() (as the handler `log` writes), the output of `callbacks dead show HANDLER ID --json`,
-    or the body of a callback as the gateway posts it.
+    file: lines of event.to_json() (as the handler `log` writes), the output of `callbacks dead show HANDLER ID --json
+    --numbers full`, or the body of a callback as the gateway posts it.
 
     Exit 0 if every event was done; 1 if one failed, was rejected, asked for a retry or a pause, or was left out by the
     filters.
@@ -75,7 +75,7 @@ def _read_events(file: BinaryIO | None) -> Sequence[Event]:
     except NoEvents as exc:
         raise click.UsageError(
             f"{file.name}: no event can be read: {terminal_text.short(str(exc))}. It takes lines of event.to_json(), "
-            "the output of `callbacks dead show HANDLER ID --json`, or the body of a callback."
+            "the output of `callbacks dead show HANDLER ID --json --numbers full`, or the body of a callback."
         ) from exc
 
 

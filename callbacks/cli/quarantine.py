@@ -8,7 +8,9 @@ import msgspec
 
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command, Group
+from callbacks.cli.numbers_option import numbers_option
 from shared.counted import counted
+from workers.admin.message_forms import Numbers
 from workers.failures.failure_list import QUARANTINE
 
 
@@ -35,14 +37,19 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
 
 @quarantine.command(cls=Command)
 @click.argument("failure_id", metavar="ID")
+@numbers_option
 @failure_options.json_option
-def show(*, failure_id: str, as_json: bool) -> None:
-    """Show one callback: what is wrong with it, and its body as received."""
+def show(*, failure_id: str, numbers: Numbers, as_json: bool) -> None:
+    """Show one callback: what is wrong with it, and its body.
+
+    The body as received, with `--numbers full` only: nothing is known of what an unreadable one holds.
+    """
     with failure_options.open_failures() as (_, store, *_):
         callback = store.read_quarantined(failure_id)
+    is_full = numbers == "full"
     if as_json:
         # A body may not be text; other bytes become U+FFFD here, and are printed unchanged without --json.
-        text = callback.body.decode(errors="replace")
+        text = callback.body.decode(errors="replace") if is_full else None
         fields = msgspec.structs.asdict(callback) | {"kind": callback.kind_name, "body": text}
         click.echo(msgspec.json.encode(fields))
         return
@@ -55,7 +62,8 @@ def show(*, failure_id: str, as_json: bool) -> None:
     click.echo(f"error     {terminal_text.short(callback.error)}\n")
     if callback.traceback:
         click.echo(f"{callback.traceback}\n")
-    click.echo(callback.body)
+    size = counted(len(callback.body), "byte")
+    click.echo(callback.body if is_full else f"body      {size}: --numbers full shows it")
 
 
 @quarantine.command(cls=Command)

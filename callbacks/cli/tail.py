@@ -1,7 +1,6 @@
 """`callbacks tail`: new events in the terminal as they arrive, until Ctrl-C.
 
-Numbers are masked as by the handler `log`, unless `--numbers full` is given. Texts of replies are shown: a person asked
-for them, and they go to no log. Notices about the feed itself go to standard error.
+Numbers and texts are masked, unless `--numbers full` is given. Notices about the feed itself go to standard error.
 """
 
 import contextlib

@@ -157,7 +157,9 @@ def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
     entries = lines(command(tmp_path, redis_server, "quarantine", "list", "--json"))
     assert [entry["error"].partition(": $")[2] for entry in entries] == [".data[0].status", "", ".data[1].message_id"]
     assert [entry["kind"] for entry in entries] == ["report"] * 3
-    part = lines(command(tmp_path, redis_server, "quarantine", "show", entries[2]["id"], "--json"))[0]
+    part = lines(
+        command(tmp_path, redis_server, "quarantine", "show", entries[2]["id"], "--json", "--numbers", "full")
+    )[0]
     assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": [2], "status": "SEEN"}]}
 
     stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")

@@ -108,7 +108,9 @@ def test_what_strangers_wrote_steers_no_terminal(
     evil = "\x1b[2J\x9b31m\u202eabc\r\n\x07"
     for more in ((), ("--json",)):
         environment = {"REDIS_URL": redis_server.url}
-        with in_terminal("tail", "--count", "1", *more, cwd=tmp_path, environment=environment, columns=2000) as tail:
+        with in_terminal(
+            "tail", "--count", "1", "--numbers", "full", *more, cwd=tmp_path, environment=environment, columns=2000
+        ) as tail:
             tail.wait_for_output("Listening to")
             reply = {"reply_message_id": f"{evil}{more}", "from": evil, "message": {"text": evil}, "channel": evil}
             send(json.dumps(reply).encode())

@@ -14,8 +14,14 @@ def listening(page: Page) -> Page:
     return page
 
 
+def show_in_full(page: Page) -> Page:
+    page.get_by_label("Full numbers").check()
+    page.get_by_role("button", name="Show").click()
+    return listening(page)
+
+
 def test_everybody_can_use_it(service: Service, window: Opened) -> None:
-    page = listening(window(service.ops_url).open("/live"))
+    page = show_in_full(listening(window(service.ops_url).open("/live")))
     for number, status in enumerate(("ACCEPTD", "DELIVRD", "EXPIRED", "TRADED-IN")):
         service.report(100 + number, status, error_code=number)
     service.reply(100, "Yes, please \N{PILE OF POO}, " + "very " * 100 + "much. \u0634\u0643\u0631\u0627")
@@ -34,7 +40,7 @@ def test_the_newest_is_on_top(service: Service, window: Opened) -> None:
 
 
 def test_what_a_stranger_wrote_stays_text(service: Service, window: Opened) -> None:
-    page = listening(window(service.ops_url).open("/live"))
+    page = show_in_full(listening(window(service.ops_url).open("/live")))
     service.reply(300, HOSTILE)
 
     row = page.get_by_role("row").nth(1)
@@ -48,10 +54,14 @@ def test_numbers_are_masked_unless_somebody_asks(service: Service, window: Opene
     expect(page.get_by_role("row").nth(1)).to_contain_text("356*****400")
     assert "35699000400" not in page.content()
 
-    page.get_by_label("Full numbers").check()
-    page.get_by_role("button", name="Show").click()
+    service.reply(401, "Thank you")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("***")
+    assert "Thank you" not in page.content()
 
-    expect(page.get_by_role("row").nth(1)).to_contain_text("35699000400")
+    show_in_full(page)
+
+    expect(page.get_by_role("row").nth(1)).to_contain_text("Thank you")
+    expect(page.get_by_role("row").nth(2)).to_contain_text("35699000400")
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["script", "no script"])
@@ -74,7 +84,7 @@ def test_only_what_is_asked_for_is_shown(
     service.report(503, type="VIBER")
     service.report(504)
     service.reply(505, "five")
-    expect(page.get_by_role("row").nth(1)).to_contain_text("five")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("***")
 
     page = opened.open("/live")
     control = page.get_by_label(label, exact=True)

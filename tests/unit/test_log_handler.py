@@ -18,7 +18,7 @@ from shared import callback_events, events, json_reader, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
 from workers.handlers.log import LineWriter
-from workers.handlers.mask import mask_event, mask_number
+from workers.handlers.mask import mask_number, mask_numbers
 from workers.runtime.outcome import DONE
 
 NUMBER = "35679000123"
@@ -50,7 +50,7 @@ def reply(**keys: Any) -> Event:
 
 def written(event: Event) -> dict[str, Any]:
     """Return what a line of the log says of `event`, with its numbers masked."""
-    fields = json.loads(mask_event(event).to_json())
+    fields = json.loads(mask_numbers(event).to_json())
     assert isinstance(fields, dict)
     return fields
 
@@ -209,12 +209,12 @@ def test_fields_and_copies_in_raw_are_masked_and_nothing_else() -> None:
     for fields in (plain, shown):
         del fields["recipient"], fields["raw"]["to"]
     assert shown == plain
-    assert list(json.loads(mask_event(report()).to_json())) == list(json.loads(report().to_json()))
+    assert list(json.loads(mask_numbers(report()).to_json())) == list(json.loads(report().to_json()))
 
 
 def test_the_event_itself_keeps_its_numbers() -> None:
     event = report(nested={"to": [NUMBER]})
-    mask_event(event)
+    mask_numbers(event)
     assert event == report(nested={"to": [NUMBER]})
 
 
@@ -231,7 +231,7 @@ def test_the_event_itself_keeps_its_numbers() -> None:
     ],
 )
 def test_copies_are_masked_wherever_they_stand(keys: dict[str, Any]) -> None:
-    line = mask_event(report(**keys)).to_json()
+    line = mask_numbers(report(**keys)).to_json()
     assert NUMBER not in line
     assert "447700900123" not in line
 
@@ -251,7 +251,7 @@ def test_nesting_as_deep_as_is_read_is_masked() -> None:
     deep: Any = NUMBER
     for _ in range(json_reader.MAX_DEPTH - 1):
         deep = [deep]
-    assert NUMBER not in mask_event(report(deep=deep)).to_json()
+    assert NUMBER not in mask_numbers(report(deep=deep)).to_json()
 
 
 @pytest.mark.parametrize("kept", ['{"to":"%s","x":1e400}', "[" * 101 + '{"to":"%s"}' + "]" * 101])
@@ -259,7 +259,7 @@ def test_what_nobody_can_hold_is_masked_in_its_text(kept: str) -> None:
     body = '{"data":[{"message_id":"1","status":"SEEN","x":%s}]}' % (kept % NUMBER)
     (event,) = callback_events.from_callback(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
     assert NUMBER in event.raw["x"]
-    assert NUMBER not in mask_event(event).to_json()
+    assert NUMBER not in mask_numbers(event).to_json()
 
 
 numbers = st.from_regex(re.compile(r"[1-9][0-9]{6,14}"), fullmatch=True)
@@ -268,7 +268,7 @@ numbers = st.from_regex(re.compile(r"[1-9][0-9]{6,14}"), fullmatch=True)
 @given(numbers, numbers, st.sampled_from(["to", "from", "sms_from", "viber_from"]))
 def test_no_whole_number_reaches_a_line(sender: str, recipient: str, key: str) -> None:
     event = report(**{"to": recipient, "from": sender, "x": {key: [int(sender), recipient]}})
-    shown = set(re.findall(r"[0-9*]+", mask_event(event).to_json()))
+    shown = set(re.findall(r"[0-9*]+", mask_numbers(event).to_json()))
     known = {"14466445287300014003", "1443165174"}
     assert not {sender, recipient} & (shown - known)
 

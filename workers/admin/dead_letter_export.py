@@ -63,7 +63,7 @@ def _fields(letter: DeadLetter | DeadLetterSummary, *, is_full: bool) -> dict[st
         "attempts": letter.attempts,
         **which,
         "number": number,
-        "error": letter.error if is_full else masked_line(letter.error, [] if event is None else [event]),
+        "error": _error(letter, is_full=is_full),
     }
     return fields | ({"event": None if event is None else event.to_json()} if is_full else {})
 
@@ -72,3 +72,9 @@ def _event_field(letter: DeadLetter | DeadLetterSummary, *, is_full: bool) -> di
     if not is_full or not isinstance(letter, DeadLetter):
         return {}
     return {"event": msgspec.Raw(letter.event.to_json().encode())}
+
+
+def _error(letter: DeadLetter | DeadLetterSummary, *, is_full: bool) -> str:
+    if not isinstance(letter, DeadLetter):
+        return letter.error if is_full else masked_line(letter.error)
+    return letter.whole_error if is_full else masked_line(letter.error, [letter.event])

@@ -14,6 +14,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import events, keys, progress, queue_jobs, queues
+from workers.deliver.error_text import masked_text
 from workers.failures import dead_letters
 from workers.runtime import completion_journal, scripts
 from workers.runtime.outcome import Rejected
@@ -107,7 +108,9 @@ def _job_arguments(handler: str, stored: queue_jobs.StoredJob) -> list[Argument]
             # A worker died before it could write down that the handler had finished it.
             delivered[keys.handler_counter(handler, event.kind, "delivered")] += 1
         else:
-            letters.append(dead_letters.from_event(handler, event, attempt - 1, Rejected(error or _NO_ERROR)))
+            letters.append(
+                dead_letters.from_event(handler, event, attempt - 1, Rejected(error or _NO_ERROR), mask=masked_text)
+            )
     arguments: list[Argument] = [settled]
     append_list(arguments, list(delivered.items()))
     append_list(

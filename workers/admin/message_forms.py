@@ -14,7 +14,7 @@ from msgspec import Struct
 from shared.events import rfc3339
 from workers.admin.event_status import EventDelivery, EventStatus
 from workers.deliver.delivery_log import AttemptResult
-from workers.handlers.mask import mask_number, mask_record
+from workers.handlers.mask import mask_number, mask_record, mask_text, mask_within
 
 if TYPE_CHECKING:
     from workers.handlers.sql.history import Message, Timeline
@@ -84,16 +84,21 @@ def shown_number(number: str | None, numbers: Numbers) -> str | None:
 
 
 def mask_message(message: "Message", numbers: Numbers) -> "Message":
-    """Return a message with its phone numbers masked or in full."""
+    """Return a message with its phone numbers masked or in full, in its client's ids too."""
+    if numbers == "full":
+        return message
+    known = {number for number in (message.recipient, message.sender) if number is not None}
+    ids = {name: getattr(message, name) for name in ("client_message_id", "client_job_id")}
     return msgspec.structs.replace(
         message,
+        **{name: mask_within(value, known) for name, value in ids.items() if value is not None},
         recipient=shown_number(message.recipient, numbers),
         sender=shown_number(message.sender, numbers),
     )
 
 
 def mask_timeline(timeline: "Timeline", numbers: Numbers) -> "Timeline":
-    """Return a timeline with its phone numbers masked or in full, in the records too."""
+    """Return a timeline with its phone numbers and texts masked or in full, in the records too."""
     if numbers == "full":
         return timeline
     message = timeline.message
@@ -101,20 +106,21 @@ def mask_timeline(timeline: "Timeline", numbers: Numbers) -> "Timeline":
     return msgspec.structs.replace(
         timeline,
         message=mask_message(message, numbers),
-        statuses=[msgspec.structs.replace(one, raw=_mask_raw(one.raw, known)) for one in timeline.statuses],
+        statuses=[msgspec.structs.replace(one, raw=_mask_raw(one.raw, known, "report")) for one in timeline.statuses],
         replies=[
             msgspec.structs.replace(
                 one,
                 sender=shown_number(one.sender, numbers),
                 recipient=shown_number(one.recipient, numbers),
-                raw=_mask_raw(one.raw, known),
+                text=mask_text(one.text),
+                raw=_mask_raw(one.raw, known, "reply"),
             )
             for one in timeline.replies
         ],
     )
 
 
-def _mask_raw(raw: msgspec.Raw, numbers: Collection[str]) -> msgspec.Raw:
+def _mask_raw(raw: msgspec.Raw, numbers: Collection[str], kind: Literal["report", "reply"]) -> msgspec.Raw:
     # The standard library's JSON keeps every integer and every lone surrogate that a sender may have written.
     record = json.loads(bytes(raw))
-    return msgspec.Raw(json.dumps(mask_record(record, numbers), separators=(",", ":")).encode())
+    return msgspec.Raw(json.dumps(mask_record(record, numbers, texts=kind), separators=(",", ":")).encode())

@@ -46,7 +46,13 @@ def error_text(outcome: Outcome, events: Iterable[Event]) -> str:
 
 def masked_line(text: str, events: Iterable[Event] = ()) -> str:
     """Return `text` in one line without quotation marks of its own, masked and truncated."""
-    line = _one_line(text).replace('"', "'")
+    line = masked_text(_one_line(text).replace('"', "'"), events)
+    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"
+
+
+def masked_text(text: str, events: Iterable[Event] = ()) -> str:
+    """Return `text`, of any length, with phone numbers masked, and what it quotes of these events."""
+    line = text
     numbers: set[str] = set()
     texts: set[str] = set()
     for event in events:
@@ -58,7 +64,7 @@ def masked_line(text: str, events: Iterable[Event] = ()) -> str:
     line = _URL_SECRETS.sub(_MASK, line)
     for pattern in (_INTERNATIONAL, _DIGITS):
         line = pattern.sub(lambda match: mask_number(match[0]), line)
-    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"
+    return line
 
 
 def _one_line(text: str) -> str:

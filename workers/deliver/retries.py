@@ -23,6 +23,7 @@ from rq.job import JobStatus
 
 from shared import events, queues
 from workers.declaration import Handler
+from workers.deliver.error_text import masked_text
 from workers.deliver.run import EventOutcome
 from workers.failures import dead_letters
 from workers.runtime.outcome import Done, InternalError, Rejected, RetryRequested
@@ -69,7 +70,7 @@ class RetryPolicy:
         if event is None:
             return dead_letters.from_unreadable(name, ended.encoded, outcome, attempts=attempt)
         if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
-            return dead_letters.from_event(name, event, attempt, outcome)
+            return dead_letters.from_event(name, event, attempt, outcome, mask=masked_text)
         asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
         seconds = backoff_seconds(attempt) if asked is None else asked
         return self._retry_job(self._encode(event), attempt + 1, seconds, error)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -15,9 +16,27 @@ from workers.runtime.settlement import Argument, NewFailure
 _ID_BYTES: Final = 12
 
 
-def from_event(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> NewFailure:
-    """Return the dead letter of an event after its last attempt."""
-    return _new_dead_letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
+def from_event(
+    handler: str,
+    event: events.Event,
+    attempt: int,
+    outcome: Outcome,
+    *,
+    mask: Callable[[str, Iterable[events.Event]], str],
+) -> NewFailure:
+    """Return the dead letter of an event after its last attempt.
+
+    What the handler raised may quote a person's number or words: it is stored through `mask`, by which lists, groups
+    and searches go, and as raised only for those who ask for it whole.
+    """
+    failure = _new_dead_letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
+    fields = dict(failure.fields)
+    for name in ("error", "traceback"):
+        whole = str(fields[name])
+        fields[name] = mask(whole, (event,))
+        if fields[name] != whole:
+            fields[f"whole_{name}"] = whole
+    return msgspec.structs.replace(failure, fields=fields)
 
 
 def from_unreadable(handler: str, event: msgspec.Raw, outcome: Outcome, *, attempts: int) -> NewFailure:

@@ -76,10 +76,15 @@ class DeadLetterSummary(DeadLetterRow, frozen=True, kw_only=True):
 
 
 class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
-    """An event that a handler gave up on, with its traceback."""
+    """An event that a handler gave up on, with its traceback.
+
+    Error and traceback are masked; `whole_error` and `whole_traceback` are as the handler raised them.
+    """
 
     traceback: str
     event: events.Event
+    whole_error: str
+    whole_traceback: str
 
 
 QUARANTINE_ROW_FIELDS: Final = ("received_ms", "kind", "source", "records", "error")
@@ -87,7 +92,7 @@ QUARANTINED_CALLBACK_FIELDS: Final = (
     *QUARANTINE_ROW_FIELDS, "body", "traceback", "refused", "headers", "repeats", "last_ms"
 )  # fmt: skip
 DEAD_LETTER_ROW_FIELDS: Final = ("died_ms", "attempts", "error")
-DEAD_LETTER_FIELDS: Final = (*DEAD_LETTER_ROW_FIELDS, "traceback", "event")
+DEAD_LETTER_FIELDS: Final = (*DEAD_LETTER_ROW_FIELDS, "whole_error", "whole_traceback", "traceback", "event")
 
 
 def parse_quarantine_row(failure_id: str, values: Sequence[bytes]) -> QuarantineRow:
@@ -139,6 +144,9 @@ def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> D
         **_dead_letter_values(handler, event_id, fields),
         traceback=fields["traceback"].decode(errors="replace"),
         event=event,
+        # Absent if nothing had to be masked.
+        whole_error=(fields["whole_error"] or fields["error"]).decode(errors="replace"),
+        whole_traceback=(fields["whole_traceback"] or fields["traceback"]).decode(errors="replace"),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from callbacks import Event, ReplyEvent, ReportEvent, disk, handler
-from workers.handlers.mask import mask_event
+from workers.handlers.mask import mask_numbers
 
 # The lines hold personal data: the service's group may read them, others may not.
 _FILE_MODE: Final = 0o640
@@ -50,7 +50,7 @@ class LineWriter:
 
     def write(self, events: Sequence[Event]) -> None:
         """Write the events' lines in one piece, even if other processes write to the same file. Raise OSError."""
-        lines = (mask_event(event) if self.masked else event for event in events)
+        lines = (mask_numbers(event) if self.masked else event for event in events)
         data = "".join(event.to_json() + "\n" for event in lines).encode()
         if self.path is None:
             sys.stdout.buffer.write(data)

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from callbacks.ops.access.sessions import may_act
-from callbacks.ops.html.renderer import render_page
+from callbacks.ops.access.sessions import may_act, operator
+from callbacks.ops.html.forms import field
+from callbacks.ops.html.renderer import NO_RIGHT, render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
     ROWS,
@@ -27,6 +28,7 @@ from callbacks.ops.status import snapshot
 from shared import events, queues
 from shared.settings import Settings
 from workers.admin import dead_letter_export, error_groups
+from workers.admin.number_views import NumberViews
 from workers.failures import failure, store
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList, dead_letters_of, handler_names
@@ -38,9 +40,14 @@ BASE: Final = "/dead-letters"
 _MEDIA_TYPES: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 
 
-def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
+def routes(
+    client: redis.Redis, settings: Settings, number_views: NumberViews, *, bulk_actions: BulkActionRunner
+) -> list[Route]:
     """Return the page's routes."""
     pages = FailurePages(client, bulk_actions)
+
+    def record_view(request: Request, failure_list: FailureList) -> None:
+        number_views.record(who=operator(request), by="page", where=f"dead:{failure_list.handler}", number=1)
 
     def overview(request: Request) -> Response:
         found = snapshot.read_snapshot(client, settings.durability)
@@ -84,13 +91,19 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
     def show(request: Request) -> Response:
         failure_list, labels = _named_list(client, request)
         failure_id = request.path_params["failure_id"]
+        is_whole = request.method == "POST" and field(request, "numbers") == "full"
+        if is_whole and not may_act(request):
+            return render_notice(request, 403, "Whole numbers are not shown", NO_RIGHT)
         try:
-            row, traceback, event = _read(client, failure_list, failure_id, is_whole=may_act(request))
+            row, traceback, event = _read(client, failure_list, failure_id, is_whole=is_whole)
         except FailureNotFound as exc:
             return render_not_found(request, exc, labels)
+        if is_whole:
+            record_view(request, failure_list)
         return render_page(
             request,
             "dead_letter.html",
+            masked=not is_whole,
             labels=labels,
             failure=row,
             traceback=traceback,
@@ -105,6 +118,8 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
             *_, text = _read(client, failure_list, failure_id, is_whole=may_act(request))
         except FailureNotFound as exc:
             return render_not_found(request, exc, labels)
+        if may_act(request):
+            record_view(request, failure_list)
         return download(f"{failure_list.handler}-{failure_id}", text.encode(errors="replace"))
 
     one = f"{BASE}/{{handler}}"
@@ -115,7 +130,7 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         Route(f"{one}/actions", run, methods=["POST"]),
         Route(f"{one}/errors", list_errors),
         Route(f"{one}/export.{{extension}}", export),
-        Route(f"{one}/{{failure_id}}", show),
+        Route(f"{one}/{{failure_id}}", show, methods=["GET", "POST"]),
         Route(f"{one}/{{failure_id}}/event", event),
     ]
 
@@ -139,7 +154,7 @@ def _read(
 ) -> tuple[failure.DeadLetterRow, str, str]:
     """Return a dead letter's row, its traceback and its event as JSON; an event that cannot be decoded, as stored.
 
-    Unless `is_whole`, numbers are masked, and an event that cannot be decoded is not returned.
+    Unless `is_whole`, numbers and texts are masked, and an event that cannot be decoded is not returned.
     """
     if not is_failure_id(failure_id):
         raise FailureNotFound
@@ -149,7 +164,11 @@ def _read(
     row = failure.parse_dead_letter_row(
         str(failure_list.handler), failure_id, values[: len(failure.DEAD_LETTER_ROW_FIELDS)]
     )
-    *_, traceback, event = values
+    *_, whole_error, whole_traceback, traceback, event = values
+    if is_whole and whole_error:
+        row = msgspec.structs.replace(row, error=whole_error.decode(errors="replace"))
+    if is_whole and whole_traceback:
+        traceback = whole_traceback
     try:
         (read,) = events.decode(b"[%s]" % event)
     except msgspec.DecodeError:

@@ -17,7 +17,7 @@ from callbacks.ops.pages.live_feed import MAX_EVENTS, LiveFeed
 from callbacks.ops.pages.live_filter_form import KINDS, LiveFilterForm
 from shared.events import STATUSES, Event
 from workers.admin.number_views import NumberViews
-from workers.handlers.mask import mask_number
+from workers.handlers.mask import mask_number, mask_text
 
 
 def routes(live_feed: LiveFeed, streams: EventStreams, number_views: NumberViews) -> Sequence[Route]:
@@ -74,4 +74,10 @@ def _row(one: Event, form: LiveFilterForm) -> dict[str, object]:
     def number(value: str | None) -> str | None:
         return value if value is None or form.whole_numbers else mask_number(value)
 
-    return {"event": one, "sender": number(one.sender), "recipient": number(one.recipient)}
+    text = one.text if one.kind == "reply" else None
+    return {
+        "event": one,
+        "sender": number(one.sender),
+        "recipient": number(one.recipient),
+        "text": text if form.whole_numbers else mask_text(text),
+    }

@@ -5,7 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from callbacks.ops.access.sessions import may_act
+from callbacks.ops.access.sessions import may_act, operator
+from callbacks.ops.html.forms import field
 from callbacks.ops.html.renderer import NO_RIGHT, render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
@@ -17,6 +18,7 @@ from callbacks.ops.pages.failure_pages import (
     render_not_found,
 )
 from shared.settings import Settings
+from workers.admin.number_views import NumberViews
 from workers.failures.failure import FailureNotFound, QuarantinedCallback
 from workers.failures.failure_list import QUARANTINE
 from workers.failures.store import FailureStore
@@ -26,10 +28,15 @@ _LABELS = ListLabels(
 )
 
 
-def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
+def routes(
+    client: redis.Redis, _: Settings, number_views: NumberViews, *, bulk_actions: BulkActionRunner
+) -> list[Route]:
     """Return the page's routes."""
     pages = FailurePages(client, bulk_actions)
     store = FailureStore(client)
+
+    def record_view(request: Request) -> None:
+        number_views.record(who=operator(request), by="page", where="quarantine", number=1)
 
     def list_failures(request: Request) -> Response:
         return pages.list_page(request, QUARANTINE, _LABELS)
@@ -45,8 +52,13 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
             found = _read(store, request.path_params["failure_id"])
         except FailureNotFound as exc:
             return render_not_found(request, exc, _LABELS)
+        is_whole = request.method == "POST" and field(request, "numbers") == "full"
+        if is_whole and not may_act(request):
+            return render_notice(request, 403, "The body is not shown", NO_RIGHT)
+        if is_whole:
+            record_view(request)
         # Nothing is known of what it holds, so no number in it can be masked.
-        body = found.body.decode(errors="replace") if may_act(request) else None
+        body = found.body.decode(errors="replace") if is_whole else None
         return render_page(
             request,
             "quarantined_callback.html",
@@ -64,6 +76,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
             found = _read(store, request.path_params["failure_id"])
         except FailureNotFound as exc:
             return render_not_found(request, exc, _LABELS)
+        record_view(request)
         return download(f"quarantine-{found.id}", found.body)
 
     base = _LABELS.path
@@ -71,7 +84,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
         Route(base, list_failures),
         Route(f"{base}/confirm", confirm, methods=["POST"]),
         Route(f"{base}/actions", run, methods=["POST"]),
-        Route(f"{base}/{{failure_id}}", show),
+        Route(f"{base}/{{failure_id}}", show, methods=["GET", "POST"]),
         Route(f"{base}/{{failure_id}}/body", body),
     ]
 

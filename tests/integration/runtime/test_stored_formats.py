@@ -43,7 +43,7 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
 
         quarantined = run("quarantine", "list", "--json", cwd=tmp_path, environment=environment)
         (entry,) = map(json.loads, quarantined.stdout.splitlines())
-        shown = run("quarantine", "show", entry["id"], cwd=tmp_path, environment=environment)
+        shown = run("quarantine", "show", entry["id"], "--numbers", "full", cwd=tmp_path, environment=environment)
         assert "$.data[0].status" in shown.stdout
 
         replayed = run("dead", "replay", "shop", "--all", cwd=tmp_path, environment=environment)

@@ -52,7 +52,10 @@ def campaign(database: Database) -> Database:
 
 def test_a_message_has_its_timeline_by_any_of_its_names(campaign: Database) -> None:
     for name in (MESSAGE, "c-1"):
-        (timeline,) = lines(campaign, "message", name)
+        (masked,) = lines(campaign, "message", name)
+        assert [one["text"] for one in masked["replies"]] == ["***", "***"]
+        assert "31mred" not in json.dumps(masked)
+        (timeline,) = lines(campaign, "message", name, "--numbers", "full")
         assert timeline["message"]["status"] == "DELIVRD"
         assert [(one["status"], one["channel"], one["error_code"]) for one in timeline["statuses"]] == [
             ("ACCEPTD", "INTERNAL", 0), ("EXPIRED", "VIBER", 943), ("DELIVRD", "SMS", 0)
@@ -72,7 +75,7 @@ def test_a_message_has_its_timeline_by_any_of_its_names(campaign: Database) -> N
 
 
 def test_the_text_shows_when_each_status_occurred_and_was_received(campaign: Database) -> None:
-    ended = run("message", MESSAGE, cwd=Path("/"), environment={"DATABASE_URL": campaign.url})
+    ended = run("message", MESSAGE, "--numbers", "full", cwd=Path("/"), environment={"DATABASE_URL": campaign.url})
 
     assert f"{MESSAGE}  DELIVRD (final on SMS)" in ended.stdout
     assert "2026-11-01T12:01:00.000Z  2026-11-01T12:02:00.000Z  EXPIRED  VIBER  error 943" in ended.stdout
