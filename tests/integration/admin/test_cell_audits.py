@@ -73,7 +73,14 @@ def test_as_json_the_sum_is_written_as_the_audit_of_one_redis(
 
     assert alone.keys() == sums.keys() - {"cells", "unavailable"}
     assert (sums["balances"], sums["missing"], sums["pending"], sums["waiting"]) == (True, 0, 3, 1)
-    assert sums["records"]["report"] == {"received": 5, "unique": 3, "duplicate": 1, "quarantined": 0, "dropped": 0}
+    assert sums["records"]["report"] == {
+        "received": 5,
+        "unique": 3,
+        "duplicate": 1,
+        "quarantined": 0,
+        "dropped": 0,
+        "forgotten": 0,
+    }
     assert {at["handler"]: (at["queued"], at["delivered"], at["waiting"]) for at in sums["handlers"]} == {
         "taker": (3, 2, 1),
         "other": (1, 0, 1),
