@@ -42,9 +42,9 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     req_uuid_reused     replies= had the req_uuid of other replies, and were delivered: an error of the sender
     execution_unreadable
                         Redis has something among a worker's runs that is not a run: member=; it is skipped
-    event_retried       events failed at their handler and are retried later: cause= what was raised, and where; error=
+    event_retried       events= failed at their handler and are retried later: cause= what was raised, and where; error=
                         what it says, with numbers and texts masked
-    event_dead          events became dead letters: cause= and error= as above; `callbacks dead show` prints the whole
+    event_dead          events= became dead letters: cause= and error= as above; `callbacks dead show` prints the whole
                         message and the traceback
     handler_paused      a handler asked for a pause, or the event tried after one failed: its queue waits seconds=;
                         error= the reason; by=memory: the handler fails, and Redis has no room for its retries (85 % of

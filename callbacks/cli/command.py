@@ -5,6 +5,7 @@ from typing import Any, Final
 import click
 
 from callbacks.cli.start_lines import print_problems
+from shared import logs
 from shared.did_you_mean import closest
 from shared.errors import CallbacksError, ConfigurationError
 
@@ -34,6 +35,15 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as exc:
+            if not logs.is_json():
+                raise
+            print_problems([exc.format_message()])
+            ctx.exit(exc.exit_code)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ConfigurationError as exc:

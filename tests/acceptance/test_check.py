@@ -1,6 +1,7 @@
 """`callbacks check` says what is wrong, and what to do about it."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,3 +203,16 @@ def test_an_error_of_one_handler_does_not_hide_the_others(tmp_path: Path) -> Non
     assert "✗ CALLBACKS_HANDLERS: 'forward': its settings: CALLBACKS_FORWARD_SECRETS: is not set" in ended.stdout
     assert "until then its workers stop, the others keep running" in ended.stdout
     assert "✓ handler 'jsonl'" in ended.stdout
+
+
+def test_a_process_that_cannot_start_says_why_in_json_if_its_log_is_json(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        url = {"REDIS_URL": "redis://127.0.0.1:1", "CALLBACKS_TOKENS": "main=a-token-of-many-letters"}
+        for given, problem in ((url, f"port {port}"), ({}, "CALLBACKS_TOKENS")):
+            environment = {"CALLBACKS_LOG_FORMAT": "json", **given}
+            ended = run("web", "--host", "127.0.0.1", "--port", port, cwd=tmp_path, environment=environment)
+            lines = [json.loads(line) for line in (ended.stdout + ended.stderr).splitlines()]
+            assert ended.returncode == 2
+            assert [line["action"] for line in lines] == ["misconfigured"] * len(lines)
+            assert any(problem in line["problem"] for line in lines)

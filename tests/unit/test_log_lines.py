@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
 from callbacks import ReportEvent, handler, samples
 from shared import log_context, log_lines, logs
@@ -295,3 +296,14 @@ def test_what_each_event_may_cause_is_logged_once_per_interval(caplog: pytest.Lo
 
 def test_each_action_that_is_limited_is_documented() -> None:
     assert all(re.search(rf"^    .*\b{action}\b", logs.__doc__ or "", re.MULTILINE) for action in REPEATED)
+
+
+def test_a_line_within_a_recorded_call_has_its_trace() -> None:
+    span = trace.NonRecordingSpan(trace.SpanContext(0xA1, 0xB2, is_remote=False))
+    token = log_context.call.set(("shop", "0001"))
+    try:
+        with trace.use_span(span):
+            assert log_context.fields()["trace"] == f"{0xA1:032x}"
+        assert log_context.fields()["trace"] is None
+    finally:
+        log_context.call.reset(token)
