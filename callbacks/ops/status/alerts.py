@@ -52,6 +52,7 @@ class Alert(Struct, frozen=True):
 def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
     """Return all alerts, problems before warnings."""
     found = [
+        *_damaged(now),
         *_audit(now),
         *_refused(now),
         *_redis(now),
@@ -85,6 +86,15 @@ def status_unreadable(error: str) -> Alert:
         f"The status of the service cannot be read ({error}): a value in Redis is damaged. No other condition is known "
         "until it is corrected. See action=status_unreadable in the log of `callbacks ops`.",
     )
+
+
+def _damaged(now: ServiceStatus) -> Iterator[Alert]:
+    for key in now.damaged:
+        text = (
+            f"A value of {key} in Redis is damaged: what rests on it is missing here. Correct or delete the value. "
+            "See action=status_unreadable in the log of `callbacks ops`."
+        )
+        yield Alert("bad", "status_unreadable", text, subject=key)
 
 
 def _audit(now: ServiceStatus) -> Iterator[Alert]:

@@ -10,6 +10,7 @@ from typing import Final
 import redis
 from msgspec import Struct
 
+from callbacks.ops.status.damaged_values import is_wrong_type, limited_log
 from shared import audit
 
 # Reading these takes about a second.
@@ -59,6 +60,11 @@ class AuditCache:
                 age_seconds=time.monotonic() - self._refreshed_at,
             )
 
+    def _fail(self, error: Exception) -> None:
+        limited_log.exception("status_unreadable", error, part="audit")
+        self._last = None
+        self._next_at = time.monotonic() + self._every_seconds
+
     def _refresh(self) -> None:
         started_at = time.monotonic()
         try:
@@ -67,6 +73,14 @@ class AuditCache:
             # Running jobs have coalesced more jobs than wait in the queues.
             ended_at = time.monotonic()
             self._next_at = ended_at + (ended_at - started_at) / _MAX_TIME_SHARE
+            return
+        except redis.RedisError as exc:
+            if not is_wrong_type(exc):
+                raise
+            self._fail(exc)
+            return
+        except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and must not end what shows the rest
+            self._fail(exc)
             return
         ended_at = time.monotonic()
         is_conclusive = sums.balances or not sums.moving

@@ -133,7 +133,8 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is not known,
     as when very many jobs wait. `silent_seconds` is for how long no callback was accepted, None if that is unknown;
     beyond `max_silence_seconds` it is an alert (CALLBACKS_NOTIFY_SILENCE_SECONDS; 0: never). `overdue` are the messages
-    without a final status, which a database knows (`status.overdue`).
+    without a final status, which a database knows (`status.overdue`). `damaged` are the keys of values in Redis that
+    cannot be read: what rests on them is missing.
     """
 
     at: datetime
@@ -159,6 +160,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     silent_seconds: float | None = None
     max_silence_seconds: int = 0
     overdue: OverdueStatus | None = None
+    damaged: tuple[str, ...] = ()
 
     @property
     def is_silent(self) -> bool:
@@ -211,6 +213,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         balance=audit_cache.get(found.jobs),
         silent_seconds=found.silent_seconds,
         max_silence_seconds=settings.notify_silence_seconds,
+        damaged=found.damaged,
     )
 
 

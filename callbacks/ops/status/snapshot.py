@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +12,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
+from callbacks.ops.status.damaged_values import DamagedValues
 from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
@@ -83,7 +84,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     `dead` counts a handler's dead letters, `recent_dead` those of the last hour, `recent_outcomes` its attempts of the
     last ten minutes. `subscribed` are the handlers that get new events. `refused_addresses` has, by reason, the address
-    of the last refused request with a valid token in ten minutes.
+    of the last refused request with a valid token in ten minutes. `damaged` are the keys of values that cannot be
+    read.
     """
 
     seconds: float
@@ -103,6 +105,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
     refused_addresses: dict[str, RefusedAddress] = msgspec.field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> int:
@@ -141,43 +144,51 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
-    """Read a snapshot. Raises redis.RedisError."""
-    first, answers = _read_first(connection)
+    """Read a snapshot; of a damaged value it has the key in `damaged`. Raises redis.RedisError."""
+    damaged = DamagedValues()
+    first, answers = _read_first(connection, damaged)
     info: dict[str, Any] = {}
     for answer in answers:
         info |= answer if isinstance(answer, dict) else {}
-    numbers = _to_ints(first.counts)
+    numbers = damaged.counts(keys.COUNTS, first.counts)
     seconds, microseconds = first.time
     now_seconds = seconds + microseconds / 1_000_000
-    subscribed = frozenset(
-        as_text(name)
-        for name, text in first.subscriptions.items()
-        if subscriptions.parse(as_text(text)).since_ms is not None
-    )
+    nobody: frozenset[str] = frozenset()
+    subscribed = damaged.parse(keys.SUBSCRIPTIONS, lambda: _subscribed(first.subscriptions), nobody)
     handlers = sorted({*keys.handler_names(numbers), *subscribed})[:MAX_HANDLERS]
     names = [queues.EXPAND, *map(queues.delivery_queue, handlers)]
     alive = [as_text(name) for name, last in first.processes if seconds - last <= STATE_SECONDS]
     recent_ms = (now_seconds - _RECENT_FAILURE_SECONDS) * 1000
+    # For each command of the pipeline, its key and what stands for the value if that is damaged.
+    expected: list[tuple[str, Any]] = [(keys.QUARANTINE, 0)]
     with connection.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.QUARANTINE, recent_ms, "+inf")
         for handler in handlers:
             pipe.zcard(keys.dead(handler))
             pipe.zcount(keys.dead(handler), recent_ms, "+inf")
+            expected += [(keys.dead(handler), 0)] * 2
         for process in alive:
             pipe.hget(keys.metrics_of(process), "state")
+            expected.append((keys.metrics_of(process), None))
         for name in names:
             queue_jobs.request_sizes(pipe, name)
             pipe.lindex(keys.rq_queue(name), 0)
             pipe.smembers(keys.rq_workers(name))
+            expected += [(keys.rq_queue(name), 0)] * SIZE_REPLIES
+            expected += [(keys.rq_queue(name), None), (keys.rq_workers(name), set())]
         for handler in handlers:
             pipe.hgetall(keys.paused(handler))
-        replies = iter(pipe.execute())
+            expected.append((keys.paused(handler), {}))
+        found_replies = pipe.execute(raise_on_error=False)
+    replies = iter(
+        [damaged.reply(key, reply, default) for (key, default), reply in zip(expected, found_replies, strict=True)]
+    )
     recent_quarantined = int(next(replies))
     dead = {handler: (int(next(replies)), int(next(replies))) for handler in handlers}
-    states = [orjson.loads(state) for state in (next(replies) for _ in alive) if state]
+    states = [_parse_state(damaged, keys.metrics_of(process), next(replies)) for process in alive]
     found = {name: [next(replies) for _ in range(SIZE_REPLIES + 2)] for name in names}
     paused = {
-        queues.delivery_queue(handler): pause.parse_state(next(replies), now_seconds=now_seconds)
+        queues.delivery_queue(handler): _parse_pause(damaged, handler, next(replies), now_seconds)
         for handler in handlers
     }
     findings = durability.evaluate(level, answers)
@@ -185,10 +196,16 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         connection.connection_pool.disconnect()  # the address may lead to the new primary by now
     return Snapshot(
         seconds=now_seconds,
-        recent_rate=recent_rate.parse(first.recent_rate, now_seconds=now_seconds),
-        recent_outcomes=recent_outcomes.parse(first.recent_outcomes, now_seconds=now_seconds),
+        recent_rate=damaged.parse(
+            keys.RECENT_RATE,
+            lambda: recent_rate.parse(first.recent_rate, now_seconds=now_seconds),
+            recent_rate.parse({}, now_seconds=now_seconds),
+        ),
+        recent_outcomes=damaged.parse(
+            keys.RECENT_OUTCOMES, lambda: recent_outcomes.parse(first.recent_outcomes, now_seconds=now_seconds), {}
+        ),
         counts=numbers,
-        metrics=_to_ints(first.metrics),
+        metrics=damaged.counts(keys.METRICS, first.metrics),
         findings=findings,
         used_bytes=int(info.get("used_memory", 0)),
         max_bytes=int(info.get("maxmemory", 0)),
@@ -198,9 +215,43 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         recent_dead={handler: recent for handler, (_, recent) in dead.items()},
         subscribed=subscribed,
         queues=tuple(_queues(connection, found, paused, now_seconds=time.time())),
-        spools=tuple(_spools(states)),
-        failing=tuple(found for state in states for found in parse_failing_loops(state)),
-        refused_addresses=_refused_addresses(states),
+        spools=tuple(spool for state in states for spool in state.spools),
+        failing=tuple(one for state in states for one in state.failing),
+        refused_addresses=_newest_addresses(state.refused_addresses for state in states),
+        damaged=tuple(damaged.keys),
+    )
+
+
+class _ProcessState(Struct, frozen=True):
+    """What one process says of itself."""
+
+    spools: tuple[SpoolStatus, ...] = ()
+    failing: tuple[FailingLoop, ...] = ()
+    refused_addresses: dict[str, RefusedAddress] = {}
+
+
+def _parse_state(damaged: DamagedValues, key: str, text: bytes | None) -> _ProcessState:
+    def parse() -> _ProcessState:
+        state = orjson.loads(text or b"{}")
+        addresses = dict(state.get("refused_addresses", {}))
+        return _ProcessState(
+            tuple(_spools([state])),
+            tuple(parse_failing_loops(state)),
+            {reason: RefusedAddress(str(address), float(ago)) for reason, (address, ago) in addresses.items()},
+        )
+
+    return damaged.parse(key, parse, _ProcessState())
+
+
+def _parse_pause(
+    damaged: DamagedValues, handler: str, fields: dict[bytes, bytes], now_seconds: float
+) -> PauseState | None:
+    return damaged.parse(keys.paused(handler), lambda: pause.parse_state(fields, now_seconds=now_seconds), None)
+
+
+def _subscribed(fields: Mapping[bytes, bytes]) -> frozenset[str]:
+    return frozenset(
+        as_text(name) for name, text in fields.items() if subscriptions.parse(as_text(text)).since_ms is not None
     )
 
 
@@ -217,7 +268,7 @@ class _First(NamedTuple):
     time: tuple[int, int]
 
 
-def _read_first(connection: redis.Redis) -> tuple[_First, Sequence[Any]]:
+def _read_first(connection: redis.Redis, damaged: DamagedValues) -> tuple[_First, Sequence[Any]]:
     with connection.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.COUNTS)
         pipe.hgetall(keys.METRICS)
@@ -230,11 +281,21 @@ def _read_first(connection: redis.Redis) -> tuple[_First, Sequence[Any]]:
         durability.query(pipe)
         # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
         replies: list[Any] = pipe.execute(raise_on_error=False)
+    expected: tuple[tuple[str, Any], ...] = (
+        (keys.COUNTS, {}),
+        (keys.METRICS, {}),
+        (keys.QUARANTINE, 0),
+        (keys.METRICS_PROCESSES, []),
+        (keys.RECENT_RATE, {}),
+        (keys.RECENT_OUTCOMES, {}),
+        (keys.SUBSCRIPTIONS, {}),
+        ("", (0, 0)),
+    )
     number = len(_First.__annotations__)
-    for reply in replies[:number]:
-        if isinstance(reply, redis.RedisError):
-            raise reply
-    return _First(*replies[:number]), replies[number:]
+    found = [
+        damaged.reply(key, reply, default) for (key, default), reply in zip(expected, replies[:number], strict=True)
+    ]
+    return _First(*found), replies[number:]
 
 
 def _queues(
@@ -281,15 +342,11 @@ def _spools(states: Iterable[dict[str, Any]]) -> Iterable[SpoolStatus]:
             )
 
 
-def _refused_addresses(states: Iterable[dict[str, Any]]) -> dict[str, RefusedAddress]:
-    """Return the newest of all processes. Each leaves out what is older than ten minutes."""
+def _newest_addresses(of_processes: Iterable[Mapping[str, RefusedAddress]]) -> dict[str, RefusedAddress]:
+    """Return the newest of all processes, by reason. Each leaves out what is older than ten minutes."""
     found: dict[str, RefusedAddress] = {}
-    for state in states:
-        for reason, (address, seconds_ago) in dict(state.get("refused_addresses", {})).items():
-            if reason not in found or seconds_ago < found[reason].seconds_ago:
-                found[reason] = RefusedAddress(str(address), float(seconds_ago))
+    for addresses in of_processes:
+        for reason, last in addresses.items():
+            if reason not in found or last.seconds_ago < found[reason].seconds_ago:
+                found[reason] = last
     return found
-
-
-def _to_ints(fields: dict[bytes, bytes]) -> dict[str, int]:
-    return {as_text(name): int(number) for name, number in fields.items()}
