@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint types imports unit tests api deploy-check chaos soak hosts fuzz bench bench-quick bench-peers profile docs lock clean
+.PHONY: help demo test test-newest lint types imports unit tests api deploy-check chaos soak hosts forget fuzz bench bench-quick bench-peers profile docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -94,6 +94,9 @@ hosts: .venv/.test  ## cut off, delay and freeze hosts in network namespaces, fo
 	seed=$${HOSTS_SEED:-$$(date +%s)}; echo "HOSTS_SEED=$$seed"; \
 		HOSTS_ROUNDS=$${HOSTS_ROUNDS:-3} HOSTS_SEED=$$seed $(BIN)/pytest -n 4 tests/hosts
 	$(BIN)/python -m tests.docs.generated
+
+forget: .venv/.test  ## erase a person after random histories, with random kills (FORGET_HISTORIES, CHAOS_SEED)
+	FORGET_HISTORIES=$${FORGET_HISTORIES:-500} $(BIN)/pytest -n 2 tests/integration/personal_data/test_forget_histories.py
 
 fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over sockets (FUZZ_BODIES, CHAOS_SEED)
 	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} FUZZ_SOCKET_BODIES=$${FUZZ_SOCKET_BODIES:-20000} \

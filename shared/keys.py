@@ -9,6 +9,7 @@
     cb:events:jobs                 hash    workers   likewise: how many jobs need each portion
     cb:forgotten                   hash    forget    1.6 * CALLBACKS_DEDUPE_SECONDS: keyed digests of numbers that were
                                                      forgotten, and their key; workers/expand/forgotten.py
+    cb:forgetting                  string  forget    30 days, less if it ends: a `callbacks forget` has not ended
     cb:counts                      hash    all       none: the counters that the audit adds up, one field each
     cb:metrics                     hash    all       none: what processes counted for /metrics; shared/metrics_push.py
     cb:metrics:processes           zset    web       DAY_SECONDS: processes that push their state, by the last time
@@ -74,6 +75,7 @@ COUNTS: Final = "cb:counts"
 PORTIONS: Final = "cb:events"
 PORTION_JOBS: Final = "cb:events:jobs"
 FORGOTTEN: Final = "cb:forgotten"
+FORGETTING: Final = "cb:forgetting"
 QUARANTINE: Final = "cb:quarantine"
 SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"

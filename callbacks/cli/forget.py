@@ -13,6 +13,7 @@ import redis
 from callbacks.cli import failure_options, person_stores
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
+from shared import keys
 from shared.counted import counted
 from shared.number_search import NumberSearch
 from shared.settings import Settings
@@ -25,6 +26,7 @@ from workers.personal_data.stores import NOT_REACHED
 
 # As long as a mark may live: until then a repeat is recognised.
 _DEDUPE_TIMES: Final = 1.6
+_UNFINISHED_SECONDS: Final = 30 * keys.DAY_SECONDS
 
 
 @click.command(cls=Command)
@@ -52,7 +54,9 @@ def forget(*, numbers: tuple[str, ...], file: IO[str] | None, dry_run: bool, as_
             for result in steps:
                 results.append(result)
                 progress.done, progress.failed = progress.done + result.erased, progress.failed + result.left
-    is_complete = all(result.is_complete for result in results)
+        is_complete = all(result.is_complete for result in results)
+        if is_complete and not dry_run:
+            client.delete(keys.FORGETTING)
     if as_json:
         click.echo(msgspec.json.encode(_to_json(search, results, dry_run=dry_run, is_complete=is_complete)))
     else:
@@ -72,8 +76,11 @@ def _action(search: NumberSearch) -> Action:
 
 def _erase(loaded: Settings, client: redis.Redis, search: NumberSearch, *, dry_run: bool) -> Iterator[StoreResult]:
     """Erase from all stores, and yield each result: from Redis first, as workers write to the others from there."""
-    others = person_stores.handler_stores(loaded, search)
+    # An earlier run that was interrupted may have erased without overwriting what it erased.
+    resumes = not dry_run and bool(client.exists(keys.FORGETTING))
+    others = person_stores.handler_stores(loaded, search, resumes=resumes)
     if not dry_run:
+        client.set(keys.FORGETTING, 1, ex=_UNFINISHED_SECONDS)
         # First, so that nothing new is made of what still arrives.
         forgotten.remember(client, search.numbers, seconds=math.ceil(_DEDUPE_TIMES * loaded.dedupe_seconds))
     yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)

@@ -42,20 +42,20 @@ def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStor
     return (WaitingJobs(client, search), Failures(client, search))
 
 
-def handler_stores(loaded: Settings, search: NumberSearch) -> tuple[PersonStore, ...]:
+def handler_stores(loaded: Settings, search: NumberSearch, *, resumes: bool = False) -> tuple[PersonStore, ...]:
     """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not, and the spool.
 
     Raises ConfigurationError if their settings are wrong.
     """
     found: list[PersonStore] = [
         JsonlFiles(Path(loaded.jsonl_dir), search),
-        StreamEntries(loaded.stream_url or loaded.redis_url, loaded.stream_key, search),
+        StreamEntries(loaded.stream_url or loaded.redis_url, loaded.stream_key, search, resumes=resumes),
     ]
     if loaded.log_file:
         found.append(LogLines(Path(loaded.log_file), search, masked=loaded.log_numbers == "masked"))
     # Without it nothing in this environment can have written to a database.
     with suppress(MissingExtra):
-        found.insert(0, _sql_tables(loaded, search))
+        found.insert(0, _sql_tables(loaded, search, resumes=resumes))
     if loaded.spool_dir:
         found.append(SpoolFiles(Path(loaded.spool_dir), search))
     return tuple(found)
@@ -87,7 +87,7 @@ def rewrite_redis_files(loaded: Settings) -> Iterator[StoreResult]:
             client.close()
 
 
-def _sql_tables(loaded: Settings, search: NumberSearch) -> PersonStore:
+def _sql_tables(loaded: Settings, search: NumberSearch, *, resumes: bool) -> PersonStore:
     from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415 # an extra
     from workers.personal_data.sql_tables import SqlTables  # noqa: PLC0415
 
@@ -99,4 +99,4 @@ def _sql_tables(loaded: Settings, search: NumberSearch) -> PersonStore:
         address = DatabaseUrl.parse(settings.load(process="history").database_url)
     except ValueError as exc:
         raise ConfigurationError([str(exc)]) from exc
-    return SqlTables(address, search, how=loaded.forget_sql, secret=loaded.forget_secret)
+    return SqlTables(address, search, how=loaded.forget_sql, secret=loaded.forget_secret, resumes=resumes)

@@ -33,17 +33,27 @@ _EMPTIED: Final[dict[str, Any]] = {"text": None, "raw": "{}"}
 
 
 class SqlTables:
-    """The tables in one database. `secret` is the key of pseudonyms, needed to `pseudonymise`."""
+    """The tables in one database. `secret` is the key of pseudonyms, needed to `pseudonymise`.
+
+    `resumes`: an earlier run was interrupted, perhaps between erasing rows and overwriting their pages.
+    """
 
     name = "sql"
 
     def __init__(
-        self, address: DatabaseUrl, search: NumberSearch, *, how: SqlErasure = "erase", secret: str = ""
+        self,
+        address: DatabaseUrl,
+        search: NumberSearch,
+        *,
+        how: SqlErasure = "erase",
+        secret: str = "",
+        resumes: bool = False,
     ) -> None:
         self._address = address
         self._search = search
         self._how = how
         self._secret = secret
+        self._resumes = resumes
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Delete or change the rows that mention a number."""
@@ -56,7 +66,7 @@ class SqlTables:
                 found += len(chosen)
                 for first in range(0, 0 if dry_run else len(chosen), _ROWS_PER_STEP):
                     erased += self._write(table, chosen[first : first + _ROWS_PER_STEP])
-            if erased:
+            if erased or (self._resumes and not dry_run):
                 self._overwrite_free_pages()
         except (SQLAlchemyError, DatabaseUnavailable, OSError) as exc:
             why = f"{self._address.redacted_url}: {translate_error(exc, self._address.redact)}"
@@ -149,6 +159,8 @@ class SqlTables:
         return hashlib.blake2b(text.encode(), key=key, digest_size=_PSEUDONYM_BYTES).hexdigest()
 
     def _overwrite_free_pages(self) -> None:
+        if self._address.file is not None and not self._address.file.exists():
+            return
         engine = open_engine(self._address)
         try:
             if self._address.file is not None:

@@ -112,6 +112,7 @@ KEYS_WITHOUT_NUMBERS: Final = (
     "cb:coalesced:<job id>",
     "cb:events:jobs",
     "cb:forgotten",
+    "cb:forgetting",
     "cb:counts",
     "cb:metrics",
     "cb:metrics:processes",

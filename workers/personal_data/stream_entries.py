@@ -25,14 +25,18 @@ _COPY_SECONDS: Final = 3600
 
 
 class StreamEntries:
-    """The stream `key` in the Redis at `url`."""
+    """The stream `key` in the Redis at `url`.
+
+    `resumes`: an earlier run was interrupted, perhaps between deleting entries and writing the stream anew.
+    """
 
     name = "stream"
 
-    def __init__(self, url: str, key: str, search: NumberSearch) -> None:
+    def __init__(self, url: str, key: str, search: NumberSearch, *, resumes: bool = False) -> None:
         self._url = url
         self._key = key
         self._search = search
+        self._resumes = resumes
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Delete the entries that mention a number, and write the stream anew."""
@@ -44,7 +48,7 @@ class StreamEntries:
                 found = len(ids)
                 for first in range(0, 0 if dry_run else found, _ENTRIES_PER_READ):
                     erased += client.xdel(self._key, *ids[first : first + _ENTRIES_PER_READ])
-                is_clean = not erased or self._copy(client)
+                is_clean = not (erased or (self._resumes and not dry_run)) or self._copy(client)
             finally:
                 client.close()
         except (redis.RedisError, OSError) as exc:
@@ -76,6 +80,8 @@ class StreamEntries:
 
     def _copy(self, client: Any) -> bool:
         """Put a copy in the stream's place; return whether it could be done."""
+        if as_text(client.type(self._key)) != "stream":
+            return True
         # In a cluster, keys with the same part in braces are in the same slot.
         copy = f"{self._key if '{' in self._key else f'{{{self._key}}}'}:copy"
         script = client.register_script(scripts.load("personal_data/rewrite_stream"))
