@@ -104,12 +104,9 @@ def metrics(expression: str) -> set[str]:
 def test_the_dashboard_and_the_alerts_find_what_they_ask_for_and_ask_for_every_metric(
     prometheus: PrometheusServer,
 ) -> None:
-    # All cells, or none: what Grafana puts there.
-    (every,) = [one["allValue"] for one in _dashboard()["templating"]["list"] if one["name"] == "cell"]
-    queries = [
-        target["expr"].replace("$cell", every) for panel in _dashboard()["panels"] for target in panel["targets"]
-    ]
+    queries = [_as_all(query) for query in _queries()]
     assert len(queries) > 30
+    assert not [query for query in queries if "$" in query]
     for query in queries:
         assert prometheus.query(query), f"nothing found: {query}"
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
@@ -136,9 +133,62 @@ def _dashboard() -> dict[str, Any]:
     return found
 
 
-def test_every_query_of_the_dashboard_is_of_the_chosen_cells() -> None:
-    for query in (target["expr"] for panel in _dashboard()["panels"] for target in panel["targets"]):
-        assert len(re.findall(r"\b(?:callbacks|process)_[a-z_]+", query)) == query.count('cell=~"$cell"'), query
+def _queries() -> list[str]:
+    return [target["expr"] for panel in _dashboard()["panels"] for target in panel.get("targets", ())]
+
+
+def _as_all(query: str) -> str:
+    """Return a query as Grafana asks it while all is chosen: all jobs, cells and handlers."""
+    for one in _dashboard()["templating"]["list"]:
+        query = query.replace(f"${one['name']}", one.get("allValue", ""))
+    return query.replace("$__rate_interval", "1m")
+
+
+def test_every_query_of_the_dashboard_is_of_the_chosen_jobs_cells_and_handlers() -> None:
+    for query in _queries():
+        number = len(re.findall(r"\b(?:callbacks|process)_[a-z_]+", query))
+        assert query.count('cell=~"$cell"') == number, query
+        assert len(re.findall(r'job=~"\$(?:web_)?job"', query)) == number, query
+        assert "[5m]" not in query
+        if re.search(r"by \([^)]*handler|callbacks_(deliveries|retries|dead_letters|handler_)", query):
+            assert 'handler=~"$handler"' in query, query
+
+
+def test_each_number_of_the_dashboard_has_colours_of_its_own() -> None:
+    stats = {
+        panel["title"]: panel["fieldConfig"]["defaults"] for panel in _dashboard()["panels"] if panel["type"] == "stat"
+    }
+
+    def colour(title: str, value: float) -> str:
+        steps = stats[title]["thresholds"]["steps"]
+        found = [step["color"] for step in steps if step["value"] is None or step["value"] <= value]
+        return str(found[-1])
+
+    assert all(one["thresholds"]["steps"][0]["value"] is None for one in stats.values())
+    assert all(step["value"] != 80 for one in stats.values() for step in one["thresholds"]["steps"])
+    kept = "Redis keeps what it acknowledges"
+    assert [colour(kept, 0), colour(kept, 1)] == ["red", "green"]
+    assert stats[kept]["mappings"][0]["options"] == {
+        "0": {"text": "NOT KEPT", "index": 0},
+        "1": {"text": "kept", "index": 1},
+    }
+    assert colour("Callbacks a second", 500) == "blue"
+    assert [colour("Dead letters", value) for value in (0, 79)] == ["green", "yellow"]
+    assert [colour("Audit difference", value) for value in (0, 5)] == ["green", "red"]
+    assert [colour("Refused in an hour", value) for value in (0, 1)] == ["green", "red"]
+    assert [colour("Messages overdue", value) for value in (0.005, 0.01)] == ["green", "yellow"]
+
+
+def test_each_panel_of_the_dashboard_says_what_it_shows_and_leads_to_the_runbook() -> None:
+    sections = {f"Callbacks{name}".lower() for name in NAMES}
+    for panel in _dashboard()["panels"]:
+        if panel["type"] == "row":
+            continue
+        assert panel["description"], panel["title"]
+        for link in panel.get("links", ()):
+            base, _, section = link["url"].partition("#")
+            assert base == "${runbook}"
+            assert section in sections, panel["title"]
 
 
 def test_no_two_panels_of_the_dashboard_lie_on_each_other() -> None:

@@ -12,7 +12,7 @@ from benchmarks import capacity, sizing, summary, table
 from benchmarks.command import RESULTS
 from shared import settings
 from shared.opt_outs import IN_WORDS, OUT_WORDS
-from tests.docs import pages
+from tests.docs import dashboard, pages
 from tests.hosts import faults, results
 from workers.handlers.forward.rules import RULES
 from workers.personal_data import stores
@@ -95,6 +95,7 @@ def prometheus_rule() -> Iterator[str]:
 # Whole files.
 FILES: Final[tuple[tuple[str, Callable[[], Iterator[str]]], ...]] = (
     ("deploy/kubernetes/components/prometheus/rules.yaml", prometheus_rule),
+    ("deploy/grafana/dashboard.json", dashboard.dashboard_lines),
 )
 
 
