@@ -54,7 +54,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened) -> None:
         assert_everybody_can_use(at.open(path), name)
     page = at.open("/retries")
     page.get_by_role("checkbox").nth(1).check()
-    page.get_by_role("group", name="Selected").get_by_role("button").click()
+    page.get_by_role("group", name="Selected").get_by_role("button", name="Try now…").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Try 1 retry now?")
     assert_everybody_can_use(page, "confirm retry")
     for button in ("Replay…", "Drop…"):
