@@ -70,6 +70,8 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         call_later: the end of a turn that lasts too long: `shared.uncaught`
     workers.handlers.jsonl.gzip_worker
         Thread: gzip of closed files: continues with its next round
+    workers.retention.service
+        thread: the removal of what is too old: continues with its next round
     callbacks.simulator.gateway
         create_task: the simulator's senders: raised in the caller
     callbacks.cli.termination

@@ -33,6 +33,7 @@
                                                      chunk of the delivery log, and since when it is complete
     cb:deliveries:<ring>:<number>  string  deliver   31 days, less if the log is full: what became of each attempt, as
                                                      packed entries; workers/deliver/delivery_log.py
+    cb:retention                   hash    deliver   none: what retention last found, by store; shared/retention.py
     cb:backfilled:<handler>:<2 hex digits>
                                    set     admin     BACKFILLED_SECONDS after the last backfill: events it enqueued
     cb:actions                     zset    admin     none: ids of operators' actions by time, the last ACTIONS_KEPT
@@ -65,6 +66,8 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
+from shared import retention
+
 RecordOutcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined", "dropped", "forgotten"]
 DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "filtered", "dead", "dropped", "forgotten"]
 CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
@@ -88,15 +91,15 @@ RECENT_RATE: Final = "cb:recent-rate"
 RECENT_OUTCOMES: Final = "cb:recent-outcomes"
 LIVE: Final = "cb:live"
 DELIVERY_LOG: Final = "cb:deliveries"
+RETENTION: Final = "cb:retention"
 
 # The counter of replies that had the `req_uuid` of another reply, and were delivered.
 REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"
 
 DAY_SECONDS: Final = 86_400
-# Failures are dropped, and counted as dropped, at this age.
-FAILURE_SECONDS: Final = 30 * DAY_SECONDS
-# If no worker drops them for another month, Redis deletes them, and they stay counted as kept.
-FAILURE_EXPIRY_SECONDS: Final = 2 * FAILURE_SECONDS
+# Workers drop failures, and count them as dropped (`retention.FAILURE_DAYS`). If none does so for a month longer than
+# any setting allows, Redis deletes them, and they stay counted as kept.
+FAILURE_EXPIRY_SECONDS: Final = (retention.MAX_FAILURE_DAYS + 30) * DAY_SECONDS
 # An interrupted backfill continues where it was if it is run again within this time.
 BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
 # A pause whose time is over ends with the first event that is tried. If none comes for this long, or the handler is
@@ -104,7 +107,7 @@ BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
 PAUSE_KEPT_SECONDS: Final = DAY_SECONDS
 # Some MiB of operators' actions, at most those of the last year.
 ACTIONS_KEPT: Final = 5000
-ACTION_SECONDS: Final = 366 * DAY_SECONDS
+ACTION_SECONDS: Final = retention.MAX_ACTION_DAYS * DAY_SECONDS
 # A process that has not renewed its lease for this long has ended, and another may resume the action.
 RUNNER_SECONDS: Final = 15
 # What Redis needs for a failure besides its fields: its keys, its member in the index, its lifetime.

@@ -61,8 +61,11 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         failed: cause= error=; the process stops after the call in progress, and is restarted
     handler_lifespan_close_failed
                         a handler's lifespan could not be closed: cause= error=; no event is affected
-    failures_dropped    failures of a list (quarantine, or dead:<handler>) were dropped: old= for their age of 30 days,
-                        over= for lack of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
+    failures_dropped    failures of a list (quarantine, or dead:<handler>) were dropped: old= for their age
+                        (CALLBACKS_FAILURES_RETENTION_DAYS), over= for lack of room (CALLBACKS_QUARANTINE_MAX_BYTES,
+                        CALLBACKS_DEAD_LETTER_MAX_BYTES)
+    retention_removed   messages and replies, files or entries older than days= were removed: store= items=
+    retention_failed    nothing can be removed from a store: store= error=; logged once an hour, and tried each minute
     portions_reaped     events that no job needed any more were deleted, as somebody had deleted jobs by hand: portions=
     database_unavailable
                         the `sql` handler cannot use its database: database= error=; logged once, and its events wait

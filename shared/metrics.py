@@ -16,6 +16,8 @@ SEPARATOR: Final = "|"
 UNKNOWN_STATUS: Final = "unknown_status"
 MAX_UNKNOWN_STATUSES: Final = 50
 OTHER: Final = "other"
+# Items that retention removed, by the handler whose they were.
+RETENTION_REMOVED: Final = "retention_removed"
 # Not a counter: the Unix second of the last accepted callback, or of the first start of a web process before any.
 LAST_ACCEPTED: Final = "last_accepted_at"
 # Failures dropped by their retention, by list and by why: "age" or "room".

@@ -70,9 +70,13 @@ def zero_or(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
-def parse_optional_port(value: str) -> int | None:
-    """Return the port, None if there is none."""
-    return integer(0, 65535)(value) if value else None
+def optional_integer(minimum: int, maximum: int) -> Callable[[str], int | None]:
+    """Return a function that reads a whole number from `minimum` to `maximum`, or None from an empty text."""
+
+    def parse(value: str) -> int | None:
+        return integer(minimum, maximum)(value) if value else None
+
+    return parse
 
 
 @dataclass(frozen=True, slots=True)

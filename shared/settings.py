@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from callbacks import service_links
+from shared import retention
 from shared.cells import Cell, parse_cells
 from shared.errors import ConfigurationError
 from shared.setting_values import (
@@ -22,6 +23,7 @@ from shared.setting_values import (
     Token,
     integer,
     one_of,
+    optional_integer,
     parse_header_name,
     parse_host_ports,
     parse_level,
@@ -31,7 +33,6 @@ from shared.setting_values import (
     parse_networks,
     parse_networks_not_empty,
     parse_operator_tokens,
-    parse_optional_port,
     parse_password,
     parse_redis_url,
     parse_runbook_url,
@@ -84,7 +85,7 @@ class Settings:
     metrics_port: int | None = _option(
         "CALLBACKS_METRICS_PORT",
         "",
-        parse_optional_port,
+        optional_integer(0, 65535),
         "port of the web process's own `/metrics`, which needs no Redis",
         shown_default="none: it is not served",
     )
@@ -269,6 +270,50 @@ class Settings:
         str(256 << 20),
         integer(1 << 20, 10**15 - 1),
         "maximum size of the dead letters of each handler in Redis; beyond it the oldest are dropped",
+    )
+    retention_days: int | None = _option(
+        "CALLBACKS_RETENTION_DAYS",
+        "",
+        optional_integer(1, retention.MAX_DAYS),
+        "days for which the handlers `sql`, `jsonl` and `stream` keep events, and Redis failures and operators' "
+        "actions; what is older is removed; each of the next five sets it for one of them",
+        shown_default="none: events are kept without end",
+    )
+    sql_retention_days: int | None = _option(
+        "CALLBACKS_SQL_RETENTION_DAYS",
+        "",
+        optional_integer(1, retention.MAX_DAYS),
+        "days after which the `sql` handler's rows are removed: a message's after its last report, a reply's after its "
+        "receipt",
+        shown_default="`CALLBACKS_RETENTION_DAYS`",
+    )
+    jsonl_retention_days: int | None = _option(
+        "CALLBACKS_JSONL_RETENTION_DAYS",
+        "",
+        optional_integer(1, retention.MAX_DAYS),
+        "days after which the `jsonl` handler's files are removed, counted from the last line of each",
+        shown_default="`CALLBACKS_RETENTION_DAYS`",
+    )
+    stream_retention_days: int | None = _option(
+        "CALLBACKS_STREAM_RETENTION_DAYS",
+        "",
+        optional_integer(1, retention.MAX_DAYS),
+        "days after which entries of the `stream` handler are removed, within `CALLBACKS_STREAM_MAXLEN`",
+        shown_default="`CALLBACKS_RETENTION_DAYS`",
+    )
+    failures_retention_days: int | None = _option(
+        "CALLBACKS_FAILURES_RETENTION_DAYS",
+        "",
+        optional_integer(1, retention.MAX_FAILURE_DAYS),
+        "days after which quarantined callbacks and dead letters are dropped",
+        shown_default="30, or `CALLBACKS_RETENTION_DAYS` if that is less",
+    )
+    actions_retention_days: int | None = _option(
+        "CALLBACKS_ACTIONS_RETENTION_DAYS",
+        "",
+        optional_integer(1, retention.MAX_ACTION_DAYS),
+        "days after which entries of the action log are removed; it keeps at most 5000",
+        shown_default="366, or `CALLBACKS_RETENTION_DAYS` if that is less",
     )
     delivery_log_bytes: int = _option(
         "CALLBACKS_DELIVERY_LOG_BYTES",
@@ -462,6 +507,12 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_HEARTBEAT_FILE": _WEB | _WORKERS | _OPS,
     "CALLBACKS_QUARANTINE_MAX_BYTES": _WORKERS,
     "CALLBACKS_DEAD_LETTER_MAX_BYTES": _WORKERS,
+    "CALLBACKS_RETENTION_DAYS": _WORKERS,
+    "CALLBACKS_SQL_RETENTION_DAYS": frozenset(("deliver",)),
+    "CALLBACKS_JSONL_RETENTION_DAYS": frozenset(("deliver",)),
+    "CALLBACKS_STREAM_RETENTION_DAYS": frozenset(("deliver",)),
+    "CALLBACKS_FAILURES_RETENTION_DAYS": _WORKERS,
+    "CALLBACKS_ACTIONS_RETENTION_DAYS": _WORKERS,
     "CALLBACKS_DELIVERY_LOG_BYTES": frozenset(("deliver",)),
     "CALLBACKS_OPS_PASSWORD": _OPS,
     "CALLBACKS_OPS_READ_PASSWORD": _OPS,

@@ -19,12 +19,12 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from callbacks.cli import body_options, body_report, ops_address, ports
+from callbacks.cli import body_options, body_report, ops_address, ports, retention_check
 from callbacks.cli.command import Command
 from callbacks.cli.quiet_log import quiet_log
 from callbacks.ops.access import sign_in_settings
 from callbacks.ops.notices.targets import read_targets
-from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
+from shared import connections, did_you_mean, disk, durability, failing_loops, retention, settings, unknown_settings
 from shared.cells import Cell
 from shared.cells_reader import CellsReader
 from shared.counted import counted
@@ -106,6 +106,7 @@ def _find_problems() -> Iterator[CheckResult]:
     yield from _cells(loaded.cells)
     yield from _spool(loaded)
     yield from _run_dir(loaded)
+    yield from _retention(loaded)
     yield from _notices(loaded)
     yield from find_handlers_problems(loaded)
 
@@ -305,6 +306,26 @@ def _run_dir(loaded: settings.Settings) -> Iterator[CheckResult]:
             f"CALLBACKS_RUN_DIR: {problem}",
             "Make it writable for the workers, or set another; until then a killed worker's last events come twice.",
         )
+
+
+def _retention(loaded: settings.Settings) -> Iterator[CheckResult]:
+    kept = f"kept: {retention_check.describe_kept(loaded)}"
+    endless = retention_check.list_endless(loaded)
+    if endless:
+        yield CheckResult(
+            "advice",
+            kept,
+            f"Set {retention.SETTING} to the days for which you may keep people's data: {', '.join(endless)} grow "
+            "without end.",
+        )
+    elif loaded.retention_days is None:
+        yield CheckResult(
+            "advice",
+            kept,
+            f"{retention.SETTING} is not set: set it to the days for which you may keep people's data, in every store.",
+        )
+    else:
+        yield CheckResult("ok", kept)
 
 
 def _notices(loaded: settings.Settings) -> Iterator[CheckResult]:

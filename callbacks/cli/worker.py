@@ -9,16 +9,19 @@ import msgspec
 
 from callbacks.cli import termination
 from callbacks.cli.command import Command, Group
-from shared import connections, logs, queues, settings, unknown_settings
+from shared import connections, logs, queues, retention, settings, unknown_settings
 from shared.background import Background
 from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
 from shared.liveness import Liveness
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
+from workers.admin.action_trimmer import ActionTrimmer
 from workers.expand import known_handlers, subscriptions
 from workers.expand.known_handlers import KnownHandlers
 from workers.failures.retention import FailureTrimmer
+from workers.retention.service import RetentionService
+from workers.retention.stores import AgingStore, open_stores
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance, MaintenanceTask
 from workers.runtime.portions import PortionReaper
@@ -78,7 +81,8 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
         for _ in range(processes)
     ]
     seconds = max(known.timeout_seconds(name) for name in names or entries)
-    sys.exit(_supervise(loaded, specs, grace_seconds=seconds + SETTLE_SECONDS))
+    stores = open_stores(loaded, {entries[name] for name in names or entries})
+    sys.exit(_supervise(loaded, specs, grace_seconds=seconds + SETTLE_SECONDS, stores=stores))
 
 
 def _settings(process: settings.Process) -> settings.Settings:
@@ -97,7 +101,12 @@ def _known(loaded: settings.Settings) -> KnownHandlers:
 
 
 def _supervise(
-    loaded: settings.Settings, specs: Sequence[WorkerSpec], *, grace_seconds: float, known: KnownHandlers | None = None
+    loaded: settings.Settings,
+    specs: Sequence[WorkerSpec],
+    *,
+    grace_seconds: float,
+    known: KnownHandlers | None = None,
+    stores: Sequence[AgingStore] = (),
 ) -> int:
     liveness = Liveness.from_environment(loaded.heartbeat_file)
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
@@ -105,11 +114,13 @@ def _supervise(
         connection=connection,
         quarantine_max_bytes=loaded.quarantine_max_bytes,
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
+        days=retention.failure_days(loaded),
     )
     background = Background()
     tasks: dict[str, MaintenanceTask] = {
         "maintenance_trimming": failure_trimmer,
         "maintenance_portions": PortionReaper(connection),
+        "maintenance_actions": ActionTrimmer(connection=connection, days=retention.action_days(loaded)),
     }
     if known is not None:
         tasks |= subscriptions.maintenance_tasks(known.filters, connection=connection)
@@ -120,10 +131,14 @@ def _supervise(
         tasks=tasks,
         background=background,
     )
-    # It counts nothing, and pushes only that a task of maintenance keeps failing.
-    metrics_push = MetricsPush(Metrics(), loaded.redis_url, background=background)
+    # It counts only what retention removes, and pushes that a task of maintenance keeps failing.
+    metrics = Metrics()
+    metrics_push = MetricsPush(metrics, loaded.redis_url, background=background)
     metrics_push.start()
+    removal = RetentionService(stores, connection=connection, metrics=metrics, background=background)
+    removal.start()
     try:
         return Supervisor(specs, maintenance=maintenance, grace_seconds=grace_seconds, liveness=liveness).run()
     finally:
+        removal.close()
         metrics_push.close()

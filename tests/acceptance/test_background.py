@@ -19,8 +19,8 @@ from tests.background_faults import Breaker
 from tests.redis_server import RedisServer, free_port
 
 TOKEN: Final = "tok-background-loops"
-# Only the command `handlers drain` has it.
-_ELSEWHERE: Final = {"maintenance_drain"}
+# The command `handlers drain` has the first, and a supervisor of the built-in handlers that store events the second.
+_ELSEWHERE: Final = {"maintenance_drain", "retention"}
 _WEB: Final = {"durability", "drain", "group_commit"}
 # Each task of maintenance begins, what fails is pushed, and it is healthy again, sooner than in the service.
 _SHORTER_WAITS: Final = (

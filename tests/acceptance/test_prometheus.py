@@ -25,6 +25,7 @@ RUNBOOK_URL: Final = (
 NAMES: Final = {
     *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
     *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory", "LoopFailing"),
+    "RetentionBehind",
     *("Unreadable", "SenderUnknown", "FieldUnreadable", "WebTargetDown", "WebSpoolFilling", "WebSpoolFullSoon"),
     *("WebSpoolFull", "WebSpoolFailing", "WebRefused", "DeliverySlow", "MessagesOverdue"),
     *("SpoolFailing", "FailuresDropped", "HandlerPaused", "HandlerPausedByOperator", "AcknowledgeSlow"),
@@ -67,7 +68,7 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
     web = start("web", CALLBACKS_METRICS_PORT=str(metrics_port))
     web.wait_for_output("listening on")
     start("worker", "expand")
-    start("worker", "deliver")
+    start("worker", "deliver", CALLBACKS_HANDLERS="log,jsonl", CALLBACKS_RETENTION_DAYS="30")
     ops_port = free_port()
     # No worker of `sql` runs, and so no message is overdue.
     start("ops", CALLBACKS_OPS_PORT=str(ops_port), CALLBACKS_HANDLERS="log,sql").wait_for_output("the operators' page")

@@ -8,7 +8,7 @@ import pytest
 import callbacks
 from callbacks.ops.access import sessions
 from callbacks.ops.status import audit_cache
-from shared import keys, live, settings
+from shared import live, retention, settings
 from tests.docs import pages
 from workers.deliver import delivery, retries
 from workers.handlers.jsonl import recent_ids
@@ -29,8 +29,8 @@ NUMBERS = (
     ("docs/built-in-handlers.md", f"every {int(_SETTINGS.jsonl_max_bytes) >> 20} MiB"),
     ("docs/built-in-handlers.md", f"comes again after {redis_stream.MAX_RECENT_IDS:,} others"),
     ("docs/built-in-handlers.md", f"(`jsonl`: {recent_ids.MAX_RECENT_IDS:,})"),
-    ("docs/guarantees.md", f"are kept for {keys.FAILURE_SECONDS // _DAY} days"),
-    ("docs/operations.md", f"They are kept for {keys.FAILURE_SECONDS // _DAY} days"),
+    ("docs/guarantees.md", f"are kept for {retention.FAILURE_DAYS} days"),
+    ("docs/operations.md", f"They are kept for {retention.FAILURE_DAYS} days"),
     ("docs/operations.md", f"at most {live.MAX_EVENTS_PER_SECOND} a second"),
     ("docs/performance.md", "The marks are kept for a day by default" if _SETTINGS.dedupe_seconds == _DAY else ""),
     ("docs/guarantees.md", "the last quarter of a second" if delivery._SETTLE_SECONDS == 0.25 else ""),

@@ -1,4 +1,4 @@
-"""Retention: failures are kept for 30 days and within a limit of bytes (I8); beyond that the oldest are dropped.
+"""Retention: failures are kept for some days and within a limit of bytes (I8); beyond that the oldest are dropped.
 
 Each is counted as dropped in the step that drops it, so the audit balances. Every supervisor trims every list, also
 those of handlers that no longer run; several supervisors may do so at the same time.
@@ -12,7 +12,7 @@ from typing import Any, Final
 import redis
 from msgspec import Struct
 
-from shared import batches, keys
+from shared import batches, keys, retention
 from shared.metrics import SEPARATOR, TRIMMED
 from shared.structured_log import get_logger
 from workers.failures.failure_list import FailureList, all_lists
@@ -34,11 +34,19 @@ _NO_LIMIT: Final = 1 << 53
 class FailureTrimmer:
     """Trims every list over `connection`. Bytes include Redis's own for each failure (keys.FAILURE_OVERHEAD_BYTES)."""
 
-    def __init__(self, *, connection: redis.Redis, quarantine_max_bytes: int, dead_letter_max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        connection: redis.Redis,
+        quarantine_max_bytes: int,
+        dead_letter_max_bytes: int,
+        days: int = retention.FAILURE_DAYS,
+    ) -> None:
         self._trim = TrimScript(connection)
         self._connection = connection
         self._quarantine_max_bytes = quarantine_max_bytes
         self._dead_letter_max_bytes = dead_letter_max_bytes
+        self._seconds = days * keys.DAY_SECONDS
         self._check_at = 0.0
         # Those that this round has not trimmed yet.
         self._lists: list[FailureList] = []
@@ -84,7 +92,7 @@ class FailureTrimmer:
         more = True
         try:
             while more:
-                until_ms = batches.now_ms() - keys.FAILURE_SECONDS * 1000
+                until_ms = batches.now_ms() - self._seconds * 1000
                 trimmed = self._trim.run(failure_list, until_ms=until_ms, max_bytes=max_bytes)
                 old, over, more = old + trimmed.old, over + trimmed.over, trimmed.more
                 if time.monotonic() >= deadline:

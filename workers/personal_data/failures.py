@@ -25,7 +25,7 @@ from workers.personal_data import record_bodies
 from workers.personal_data.report import FoundItem, StoreResult
 from workers.runtime import scripts
 
-_UNTIL: Final = f"until it is replayed or dropped, at most {keys.FAILURE_SECONDS // keys.DAY_SECONDS} days"
+_UNTIL: Final = "until it is replayed or dropped, at most CALLBACKS_FAILURES_RETENTION_DAYS (30)"
 _READ_SIZE: Final = 500
 # What gzip may make of a body: as for a replay.
 _MAX_PLAIN_BYTES: Final = 64 << 20

@@ -117,6 +117,7 @@ KEYS_WITHOUT_NUMBERS: Final = (
     "cb:metrics",
     "cb:metrics:processes",
     "cb:metrics:<process>",
+    "cb:retention",
     "cb:recent-rate",
     "cb:recent-outcomes",
     "cb:live",

@@ -60,6 +60,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
         *_silence(now),
         *_overdue(now),
         *_failing(now),
+        *_retention(now),
         *_spools(now),
         *_waiting(now),
         *_handlers(now),
@@ -214,6 +215,28 @@ def _failing(now: ServiceStatus) -> Iterator[Alert]:
             f"In the process {one.process} {one.loop.replace('_', ' ')} keeps failing ({one.error}). "
             "See action=loop_failed in its log.",
         )
+
+
+def _retention(now: ServiceStatus) -> Iterator[Alert]:
+    now_seconds = now.at.timestamp()
+    for one in now.retention:
+        error = f" ({one.error})" if one.error else ""
+        if one.behind_seconds(now_seconds):
+            age = format_duration(one.age_seconds(now_seconds))
+            yield Alert(
+                "bad",
+                "retention_behind",
+                f"{one.store} keeps data for longer than it should: the oldest is {age} old, and "
+                f"{counted(one.days, 'day is', 'days are')} allowed{error}. See action=retention_failed in the log.",
+                subject=one.store,
+            )
+        elif one.is_failing(now_seconds):
+            yield Alert(
+                "warn",
+                "retention_behind",
+                f"Old data of {one.store} cannot be removed{error}. It is retried each minute.",
+                subject=one.store,
+            )
 
 
 def _spools(now: ServiceStatus) -> Iterator[Alert]:

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, web_metric_families
-from shared.metrics import DELIVERY_BUCKETS, OTHER, SECONDS_BUCKETS, SEPARATOR, TRIMMED
+from shared.metrics import DELIVERY_BUCKETS, OTHER, RETENTION_REMOVED, SECONDS_BUCKETS, SEPARATOR, TRIMMED
 from shared.schema import OPTIONAL_KEYS
 from shared.web_metric_families import Rows, add_histogram, rows
 
@@ -31,6 +31,7 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _records(snapshot)
     yield from _handlers(snapshot)
     yield from _trimmed(snapshot)
+    yield from _retention(snapshot)
     yield from _web(snapshot)
     yield from _queues(snapshot)
     yield from _spools(snapshot)
@@ -224,6 +225,34 @@ def _spools(snapshot: Snapshot) -> Iterator[Metric]:
     for state in SPOOL_STATES:
         states.add_metric((state,), sum(spool.state == state for spool in spools))
     yield states
+
+
+def _retention(snapshot: Snapshot) -> Iterator[Metric]:
+    days = GaugeMetricFamily(
+        "callbacks_retention_days", "Days for which a store keeps what it holds.", labels=("store",)
+    )
+    oldest = GaugeMetricFamily(
+        "callbacks_retention_oldest_age_seconds", "Age of the oldest item in a store; 0: none.", labels=("store",)
+    )
+    behind = GaugeMetricFamily(
+        "callbacks_retention_behind_seconds",
+        "For how long the oldest item in a store should have been removed; 0: within a day.",
+        labels=("store",),
+    )
+    failing = GaugeMetricFamily(
+        "callbacks_retention_failing", "1: nothing can be removed from a store.", labels=("store",)
+    )
+    for state in snapshot.retention[:MAX_HANDLERS]:
+        days.add_metric((state.store,), state.days)
+        oldest.add_metric((state.store,), state.age_seconds(snapshot.seconds))
+        behind.add_metric((state.store,), state.behind_seconds(snapshot.seconds))
+        failing.add_metric((state.store,), int(bool(state.failing_since_ms)))
+    removed = CounterMetricFamily("callbacks_retention_removed", "Items removed for their age.", labels=("store",))
+    counted = {store: number for (store,), number in rows(snapshot.metrics, RETENTION_REMOVED, words=1)}
+    # A counter that begins with its first item would have no increase.
+    for store in sorted({*counted, *(state.store.partition("@")[0] for state in snapshot.retention)}):
+        removed.add_metric((store,), counted.get(store, 0))
+    yield from (days, oldest, behind, failing, removed)
 
 
 def _redis(snapshot: Snapshot) -> Iterator[Metric]:

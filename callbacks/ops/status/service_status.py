@@ -22,6 +22,7 @@ from shared.failing_loops import FailingLoop
 from shared.metrics import DELIVERY_BUCKETS, INFINITY, SECONDS_BUCKETS, SEPARATOR
 from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount, estimate_percentile
+from shared.retention import RetentionState
 from shared.settings import Settings
 from workers.deliver.error_text import masked_line
 from workers.runtime.pause import PausedBy, PauseState
@@ -150,6 +151,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     max_bytes: int
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
+    retention: tuple[RetentionState, ...] = ()
     refused: tuple[RefusalStatus, ...] = ()
     accepted_ten_minutes: int = 0
     unreadable: tuple[tuple[str, int], ...] = ()
@@ -204,6 +206,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         max_bytes=found.max_bytes,
         spools=found.spools,
         failing=found.failing,
+        retention=found.retention,
         refused=tuple(_refused(found)),
         accepted_ten_minutes=found.recent_rate.accepted_ten_minutes,
         unreadable=found.recent_rate.unreadable,

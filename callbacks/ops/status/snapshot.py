@@ -13,7 +13,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from callbacks.ops.status.damaged_values import DamagedValues
-from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate
+from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate, retention
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
 from shared.metrics import LAST_ACCEPTED, MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
@@ -21,6 +21,7 @@ from shared.metrics_push import STATE_SECONDS
 from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import RecentRate
+from shared.retention import RetentionState
 from shared.settings import Durability
 from workers.expand import subscriptions
 from workers.runtime import pause
@@ -104,6 +105,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     queues: tuple[QueueStatus, ...]
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
+    retention: tuple[RetentionState, ...] = ()
     refused_addresses: dict[str, RefusedAddress] = msgspec.field(default_factory=dict)
     damaged: tuple[str, ...] = ()
 
@@ -218,6 +220,7 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         spools=tuple(spool for state in states for spool in state.spools),
         failing=tuple(one for state in states for one in state.failing),
         refused_addresses=_newest_addresses(state.refused_addresses for state in states),
+        retention=retention.parse_states(first.retention, now_seconds=now_seconds),
         damaged=tuple(damaged.keys),
     )
 
@@ -265,6 +268,7 @@ class _First(NamedTuple):
     recent_rate: dict[bytes, bytes]
     recent_outcomes: dict[bytes, bytes]
     subscriptions: dict[bytes, bytes]
+    retention: dict[bytes, bytes]
     time: tuple[int, int]
 
 
@@ -277,6 +281,7 @@ def _read_first(connection: redis.Redis, damaged: DamagedValues) -> tuple[_First
         pipe.hgetall(keys.RECENT_RATE)
         pipe.hgetall(keys.RECENT_OUTCOMES)
         pipe.hgetall(keys.SUBSCRIPTIONS)
+        pipe.hgetall(keys.RETENTION)
         pipe.time()
         durability.query(pipe)
         # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
@@ -289,6 +294,7 @@ def _read_first(connection: redis.Redis, damaged: DamagedValues) -> tuple[_First
         (keys.RECENT_RATE, {}),
         (keys.RECENT_OUTCOMES, {}),
         (keys.SUBSCRIPTIONS, {}),
+        (keys.RETENTION, {}),
         ("", (0, 0)),
     )
     number = len(_First.__annotations__)

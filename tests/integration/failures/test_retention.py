@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import batches, connections, events, keys, wire
+from shared import batches, connections, events, keys, retention, wire
 from shared.batches import Quarantined
 from tests.integration.failures.failure_lists import checked_bytes, die, ids, quarantined, refusing
 from tests.integration.harness import Harness, open_harness, record, reply, status
@@ -15,6 +15,7 @@ from workers.failures.failure_list import QUARANTINE, dead_letters_of
 from workers.failures.retention import FailureTrimmer, TrimResult, TrimScript
 from workers.failures.store import FailureStore
 
+_KEPT_MS = retention.FAILURE_DAYS * keys.DAY_SECONDS * 1000
 ROOM = 1 << 40
 DEAD = keys.dead("refusing")
 
@@ -32,12 +33,12 @@ def new_trimmer(harness: Harness, *, quarantine: int = ROOM, dead: int = ROOM) -
 def age(harness: Harness, index: str, *failure_ids: str) -> None:
     """Make failures 30 days old."""
     for failure_id in failure_ids:
-        harness.connection.zadd(index, {failure_id: batches.now_ms() - keys.FAILURE_SECONDS * 1000})
+        harness.connection.zadd(index, {failure_id: batches.now_ms() - _KEPT_MS})
 
 
 def test_what_is_30_days_old_is_dropped_and_counted_as_dropped(harness: Harness) -> None:
     now = batches.now_ms()
-    old = now - keys.FAILURE_SECONDS * 1000
+    old = now - _KEPT_MS
     kinds: list[tuple[wire.Kind | None, int]] = [("status", 1), ("reply", 2), (None, 4)]
     harness.accept(
         quarantined=[

@@ -5,4 +5,5 @@ writer        appends a batch of events to the newest file, each once, and syncs
 recent_ids    the ids of the events that the files hold
 folder        the names of the files, the newest file, and the lock for writing
 gzip_worker   compresses closed files
+retention     removes old files
 """

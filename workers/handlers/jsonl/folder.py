@@ -68,6 +68,11 @@ def start_stamp(path: Path) -> str:
     return found[1] if found else ""
 
 
+def start_time(path: Path) -> datetime:
+    """Return the start time in the name of one of our files."""
+    return _parse_time(start_stamp(path))
+
+
 def day_stamp(moment: datetime) -> str:
     """Return the first characters of the start stamp of each file of that day (UTC)."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d")

@@ -14,6 +14,7 @@ history         reads messages and totals, for `callbacks message`, `messages` a
 conditions      which messages are meant: overdue, of a job
 jobs            reads what became of the messages of each job, for `callbacks jobs`
 overdue         messages without a final status although their first report came long ago
+retention       removes old rows
 stored_events   reads the events themselves, for `callbacks backfill`
 """
 
