@@ -38,6 +38,7 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge(
         "callbacks_failing_loops", "Background loops of all processes that keep failing.", len(snapshot.failing)
     )
+    yield _gauge("callbacks_damaged_values", "Keys in Redis with a value that cannot be read.", len(snapshot.damaged))
     yield from _redis(snapshot)
 
 

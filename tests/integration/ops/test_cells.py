@@ -188,6 +188,7 @@ def test_a_damaged_value_of_a_cell_hides_no_other(
     assert f"A value of {key} in Redis is damaged" in own
     metrics = samples(ops("/metrics", CALLBACKS_CELLS=cells).text)
     assert metrics["callbacks_redis_up"] == {("north",): 1, ("south",): 1, ("west",): 0}
+    assert metrics["callbacks_damaged_values"] == {("north",): 1, ("south",): 0}
     shown = top(cells, "--once")
     assert ("south: " in shown.output, shown.exit_code) == (True, 1)
     if key == keys.COUNTS:  # the audit reads no other

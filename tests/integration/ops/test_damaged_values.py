@@ -83,11 +83,11 @@ def test_it_is_named_and_the_rest_is_shown(harness: Harness, key: str, damage: C
         for sample in family.samples
         if not sample.labels
     }
-    assert found["callbacks_redis_up"] == 1
-    assert found["callbacks_redis_memory_used_bytes"] > 0
+    assert (found["callbacks_redis_up"], found["callbacks_damaged_values"]) == (1, 1)
 
 
 def test_without_damage_nothing_is_named(harness: Harness) -> None:
-    (page,) = get(harness.url, "/")
+    page, metrics = get(harness.url, "/", "/metrics")
 
     assert "is damaged" not in page.text
+    assert "\ncallbacks_damaged_values 0.0\n" in metrics.text
