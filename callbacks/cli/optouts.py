@@ -1,5 +1,6 @@
 """`callbacks optouts`: the numbers that want no further messages, as the handler `optout` keeps them."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from callbacks.cli.terminal_text import short
 from shared.counted import counted
 from shared.csv_text import csv_line
 from workers.admin.message_forms import Numbers, shown_number
-from workers.handlers.optout import wish_table
+from workers.handlers.optout import forgotten, wish_table
 from workers.handlers.optout.number_wishes import NumberWish
 from workers.handlers.sql.errors import DatabaseUnavailable
 
@@ -43,8 +44,7 @@ def list_optouts(*, since: datetime | None, select_all: bool, limit: int, number
     with message_history.open_connection(handler="optout") as connection:
         opted_out = None if select_all else True
         for wish in wish_table.iterate(connection, since=since, opted_out=opted_out, limit=limit):
-            shown = _masked(wish, numbers)
-            click.echo(message_history.to_json(shown) if as_json else _as_line(shown))
+            click.echo(msgspec.json.encode(_fields(wish, numbers)) if as_json else _as_line(_masked(wish, numbers)))
         if not as_json:
             click.echo(f"{counted(wish_table.count_opted_out(connection), 'number')} opted out in total")
 
@@ -62,11 +62,14 @@ def check(*, number: str, numbers: Numbers, as_json: bool) -> None:
     if problem := optouts_lines.number_problem(number):
         raise click.UsageError(f"{problem}.")
     with _exit_2_if_unreadable(), message_history.open_connection(handler="optout") as connection:
-        wish = wish_table.find(connection, number)
+        try:
+            wish = wish_table.find(connection, number, secret=forgotten.read_secret(os.environ))
+        except forgotten.UnknownKey as exc:
+            raise click.ClickException(str(exc)) from exc
     opted_out = wish is not None and wish.opted_out
     shown_text = shown_number(number, numbers)
     if as_json:
-        known = dict.fromkeys(_FIELDS) if wish is None else _fields(_masked(wish, numbers))
+        known = dict.fromkeys(_FIELDS) if wish is None else _fields(wish, numbers)
         click.echo(msgspec.json.encode({**known, "number": shown_text, "opted_out": opted_out}))
     elif wish is None:
         click.echo(f"{shown_text} may be written to: it has not opted out")
@@ -89,20 +92,24 @@ def import_optouts(*, file: BinaryIO, source: str, as_json: bool) -> None:
     with a time. If a line is wrong, nothing is imported.
     """
     try:
-        wishes = optouts_lines.read_lines(file.read(), source=source)
+        read = optouts_lines.read_lines(file.read(), source=source)
     except optouts_lines.WrongLines as exc:
         for problem in optouts_lines.shown_problems(exc.problems):
             click.echo(problem, err=True)
         raise click.ClickException("Nothing was imported. Correct the lines and import all of them again.") from exc
+    wishes = [wish for wish in read if wish.number]
+    skipped = len(read) - len(wishes)
     try:
         with wish_table.open_for_writing(message_history.database_address()) as connection:
-            changed = wish_table.write(connection, wishes)
+            changed = wish_table.write(connection, wishes, secret=forgotten.read_secret(os.environ))
     except DatabaseUnavailable as exc:
         raise click.ClickException(f"Nothing was imported. {exc}") from exc
     if as_json:
-        click.echo(msgspec.json.encode({"read": len(wishes), "changed": changed}))
+        numbers = {"read": len(read), "changed": changed}
+        click.echo(msgspec.json.encode({**numbers, "skipped": skipped} if skipped else numbers))
     else:
-        click.echo(f"read: {len(wishes):,}; changed: {counted(changed, 'number')}")
+        skipped_text = f"; skipped: {counted(skipped, 'forgotten number')}" if skipped else ""
+        click.echo(f"read: {len(read):,}; changed: {counted(changed, 'number')}{skipped_text}")
 
 
 @optouts.command(cls=Command)
@@ -117,11 +124,16 @@ def export(*, numbers: Numbers, as_csv: bool) -> None:
         click.echo(csv_line(_FIELDS), nl=False)
     with message_history.open_connection(handler="optout") as connection:
         for wish in wish_table.iterate(connection):
-            shown = _masked(wish, numbers)
             if as_csv:
-                click.echo(csv_line(getattr(shown, name) for name in _FIELDS), nl=False)
+                shown = _masked(wish, numbers)
+                click.echo(
+                    csv_line(
+                        [shown.number or optouts_lines.FORGOTTEN, *(getattr(shown, name) for name in _FIELDS[1:])]
+                    ),
+                    nl=False,
+                )
             else:
-                click.echo(message_history.to_json(shown))
+                click.echo(msgspec.json.encode(_fields(wish, numbers)))
 
 
 class _CannotSay(click.ClickException):
@@ -144,14 +156,14 @@ def _masked(wish: NumberWish, numbers: Numbers) -> NumberWish:
     )
 
 
-def _fields(wish: NumberWish) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode(message_history.to_json(wish))
-    return found
+def _fields(wish: NumberWish, numbers: Numbers) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(message_history.to_json(_masked(wish, numbers)))
+    return found if wish.number else {**found, optouts_lines.FORGOTTEN: True}
 
 
 def _as_line(wish: NumberWish) -> str:
     way = "out" if wish.opted_out else "in"
-    texts = (wish.number or "-", wish.source, wish.channel or "-", wish.keyword or "-")
+    texts = (wish.number or optouts_lines.FORGOTTEN, wish.source, wish.channel or "-", wish.keyword or "-")
     return f"{message_history.format_time(wish.changed_at)}  {way:3}  {'  '.join(map(short, texts))}"
 
 

@@ -24,6 +24,10 @@ _TEXTS: Final = ("channel", "recipient", "keyword", "event_id")
 _DELIMITERS: Final = ",;\t"
 
 
+# What an export has in the place of a number that was forgotten.
+FORGOTTEN: Final = "forgotten"
+
+
 class WrongLines(ValueError):
     """Lines that cannot be read: for each its number, from 1, and what is wrong with it."""
 
@@ -33,7 +37,10 @@ class WrongLines(ValueError):
 
 
 def read_lines(data: bytes, *, source: str) -> list[NumberWish]:
-    """Return the wishes of all lines; `source` is the source of those that name none. Raise WrongLines."""
+    """Return the wishes of all lines; `source` is the source of those that name none. Raise WrongLines.
+
+    One whose number was forgotten has the number None.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -109,13 +116,14 @@ def _wish(fields: Mapping[str, Any] | ValueError, source: str) -> NumberWish:
     if isinstance(fields, ValueError):
         raise fields
     number = _text(fields.get("number"))
-    if not number:
+    is_forgotten = number == FORGOTTEN or fields.get(FORGOTTEN) is True
+    if not number and not is_forgotten:
         raise ValueError("it has no number")
     # A row of an export is taken back as it is: a reply may have come from what is not a phone number.
-    if not fields.get("event_id") and (problem := number_problem(number)):
+    if not is_forgotten and not fields.get("event_id") and (problem := number_problem(number)):
         raise ValueError(problem)
     return NumberWish(
-        number=texts.storable_key(number),
+        number=None if is_forgotten else texts.storable_key(number),
         opted_out=_boolean(_text(fields.get("opted_out"))),
         changed_at=_time(_text(fields.get("changed_at"))),
         source=texts.storable_key(_text(fields.get("source")) or source),

@@ -1,5 +1,7 @@
 """The tables of the handler `sql`: rows that mention a number are deleted, or stay for statistics under a pseudonym.
 
+An opt-out stays in both cases, under a keyed digest of the number: erasing it would have its sender written to again.
+
 Each table is read once, whatever the number of numbers; rows are changed some hundred at a time, so that workers wait
 for no longer than a batch of theirs takes. At the end freed pages are overwritten (SQLite: VACUUM and a checkpoint).
 """
@@ -12,9 +14,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.counted import counted
 from shared.events import rfc3339
 from shared.number_search import NumberSearch, candidates
 from shared.settings import SqlErasure
+from workers.handlers.optout import forgotten
 from workers.handlers.sql import schema
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
@@ -29,6 +33,7 @@ _PSEUDONYM_BYTES: Final = 8
 _KEY_BYTES: Final = 64
 # What says who somebody is, or what they wrote. A row keeps its message's id, times, status and error code.
 _NUMBERS: Final = frozenset(("recipient", "recipient_key", "sender", "sender_key", "number", "number_key"))
+_OF_AN_OPT_OUT: Final = ("source", "channel", "recipient", "keyword", "event_id")
 _EMPTIED: Final[dict[str, Any]] = {"text": None, "raw": "{}"}
 
 
@@ -57,12 +62,12 @@ class SqlTables:
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Delete or change the rows that mention a number."""
-        found = erased = lost_opt_outs = 0
+        found = erased = kept_opt_outs = 0
         try:
             for table in _TABLES:
                 chosen = list(self._iterate(table))
                 if table is opt_outs:
-                    lost_opt_outs = len(chosen)
+                    kept_opt_outs = sum(bool(row["opted_out"]) for row in chosen)
                 found += len(chosen)
                 for first in range(0, 0 if dry_run else len(chosen), _ROWS_PER_STEP):
                     erased += self._write(table, chosen[first : first + _ROWS_PER_STEP])
@@ -74,8 +79,12 @@ class SqlTables:
                 store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why, failed=True
             )
         left = 0 if dry_run else found - erased
-        why = f"{lost_opt_outs} opt-outs among them: nothing here says any more that they want no messages"
-        return StoreResult(store=self.name, found=found, erased=erased, left=left, why=why if lost_opt_outs else "")
+        why = f"{counted(kept_opt_outs, 'opt-out')} among them: kept under a keyed digest, without the number"
+        if left:
+            why = "rows changed while they were erased: run this again"
+        return StoreResult(
+            store=self.name, found=found, erased=erased, left=left, why=why if left or kept_opt_outs else ""
+        )
 
     def export(self) -> Iterator[FoundItem]:
         """Yield each row that mentions a number. Raise DatabaseUnavailable."""
@@ -113,6 +122,8 @@ class SqlTables:
         engine = open_engine(self._address)
         try:
             with engine.begin() as connection:
+                if table is opt_outs:
+                    return self._forget_opt_outs(connection, rows)
                 if self._how == "erase":
                     self._delete(connection, table, [self._key_of(table, row) for row in rows])
                 else:
@@ -121,6 +132,26 @@ class SqlTables:
         finally:
             engine.dispose()
         return len(rows)
+
+    def _forget_opt_outs(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+        """Replace numbers of opt-outs by digests. Somebody else's row stays, without what it mentions."""
+        numbers = {row["number_key"]: self._find_number(row["number_key"]) for row in rows}
+        own = {key: number for key, number in numbers.items() if number}
+        for row in rows:
+            if row["number_key"] not in own:
+                changed = self._emptied(row)
+                query = opt_outs.update().where(opt_outs.c.number_key == row["number_key"])
+                connection.execute(query.values({**changed, "number": row["number_key"]}))
+        theirs = [self._emptied(row) for row in rows if row["number_key"] in own]
+        return len(rows) - len(theirs) + forgotten.forget(connection, theirs, own, self._secret)
+
+    def _find_number(self, text: str) -> str:
+        return next((found for found in candidates(text) if found in self._search.numbers), "")
+
+    def _emptied(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return an opt-out without other columns that mention a number."""
+        mentions = [name for name in _OF_AN_OPT_OUT if self._search.find_in(row[name] or "")]
+        return {**row, **{name: "" if name == "source" else None for name in mentions}}
 
     @staticmethod
     def _key_of(table: Table, row: dict[str, Any]) -> str:
@@ -150,8 +181,7 @@ class SqlTables:
         if not isinstance(value, str) or not self._search.find_in(value):
             return value
         if name in _NUMBERS:
-            number = next(found for found in candidates(value) if found in self._search.numbers)
-            return f"person-{self._digest(number)}"
+            return f"person-{self._digest(self._find_number(value))}"
         return self._digest(value)
 
     def _digest(self, text: str) -> str:

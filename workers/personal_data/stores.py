@@ -58,7 +58,7 @@ ROWS: Final = (
         name="sql",
         where="the database of `DATABASE_URL`: messages, statuses, replies, opt-outs",
         found="every row is read",
-        erased="rows are deleted, or keep keyed digests (`CALLBACKS_FORGET_SQL`); then VACUUM",
+        erased="rows are deleted, or keep keyed digests (`CALLBACKS_FORGET_SQL`), as opt-outs always do; then VACUUM",
         until="erased",
     ),
     StoreRow(

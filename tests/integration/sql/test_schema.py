@@ -126,7 +126,7 @@ def test_an_existing_table_with_our_name_is_reported_and_nothing_is_half_created
 
 def test_tables_that_were_dropped_are_created_again(database: Database) -> None:
     database.write(report("SEEN"))
-    for name in ("messages", "statuses", "replies", "opt_outs", "schema"):
+    for name in ("messages", "statuses", "replies", "opt_outs", "digest_keys", "schema"):
         database.rows(f"DROP TABLE callbacks_{name}")
 
     with pytest.raises(Retry, match="callbacks_statuses"):

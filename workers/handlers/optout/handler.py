@@ -3,6 +3,7 @@
     DATABASE_URL             the database, as for the handler `sql`, which need not be on
     CALLBACKS_OPTOUT_WORDS   further keywords that opt out, beyond STOP and so on; -WORD removes one
     CALLBACKS_OPTIN_WORDS    further keywords that opt in again, beyond START and so on
+    CALLBACKS_FORGET_SECRET  the key under which `callbacks forget` keeps opt-outs, if it has one
 
 A repeated reply has one effect, and a late one undoes nothing that was said after it. While the database is unavailable
 the replies wait and are retried.
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 
 from callbacks import Reject, ReplyEvent, handler
 from callbacks.opt_outs import Keywords
+from workers.handlers.optout import forgotten
 from workers.handlers.optout.wish_table import write_events
 from workers.handlers.sql.database_url import DatabaseUrl, read_url
 from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventStore
@@ -24,7 +26,8 @@ from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventSto
 @functools.cache
 def _store() -> EventStore:
     Keywords.parse(os.environ)  # says what is wrong with them
-    return EventStore(DatabaseUrl.parse(read_url(os.environ)), write_events)
+    write = functools.partial(write_events, secret=forgotten.read_secret(os.environ))
+    return EventStore(DatabaseUrl.parse(read_url(os.environ)), write)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 class NumberWish(Struct, frozen=True, kw_only=True):
     """The latest wish of a number. `changed_at` is when it was expressed (UTC); None if nobody knows.
 
-    `source` is that of the reply, or what the import named; `recipient` is whom the reply was sent to.
+    A forgotten number is None. `source` is that of the reply, or what the import named; `recipient` is whom the reply
+    was sent to.
     """
 
     number: str | None

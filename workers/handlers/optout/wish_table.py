@@ -10,28 +10,29 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from callbacks import Event
-from workers.handlers.optout import number_wishes
+from workers.handlers.optout import forgotten, number_wishes
 from workers.handlers.optout.number_wishes import NumberWish
 from workers.handlers.sql import schema, texts
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
 from workers.handlers.sql.tables import opt_outs
-from workers.handlers.sql.writer import insert_statement
 
 # In one statement: far within its time-out of 30 s.
 _ROWS_PER_STATEMENT: Final = 5_000
 _COLUMNS: Final = tuple(opt_outs.c[name] for name in NumberWish.__struct_fields__)
 
 
-def write_events(connection: Connection, events: Iterable[Event]) -> None:
-    """Write the wishes that replies express."""
-    write(connection, filter(None, (number_wishes.from_reply(event) for event in events if event.kind == "reply")))
+def write_events(connection: Connection, events: Iterable[Event], *, secret: str = "") -> None:
+    """Write the wishes that replies express; `secret` as in `write`."""
+    wishes = (number_wishes.from_reply(event) for event in events if event.kind == "reply")
+    write(connection, filter(None, wishes), secret=secret)
 
 
-def write(connection: Connection, wishes: Iterable[NumberWish]) -> int:
+def write(connection: Connection, wishes: Iterable[NumberWish], *, secret: str = "") -> int:
     """Write each wish that is later than what is known of its number; return how many numbers changed.
 
-    Rows are written in the order of their keys, so that workers cannot deadlock.
+    `secret` is the key under which numbers were forgotten. Rows are written in the order of their keys, so that workers
+    cannot deadlock.
     """
     latest: dict[str, NumberWish] = {}
     for wish in wishes:
@@ -39,17 +40,26 @@ def write(connection: Connection, wishes: Iterable[NumberWish]) -> int:
         if known is None or wish.wish_rank > known.wish_rank:
             latest[wish.number_key] = wish
     rows = [{"number_key": key, **asdict(latest[key]), "wish_rank": latest[key].wish_rank} for key in sorted(latest)]
-    return sum(
-        _upsert(connection, rows[start : start + _ROWS_PER_STATEMENT])
-        for start in range(0, len(rows), _ROWS_PER_STATEMENT)
-    )
+    keys = forgotten.read_keys(connection, secret)
+    changed = 0
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        later = forgotten.without_outdated(connection, rows[start : start + _ROWS_PER_STATEMENT], keys)
+        if later:
+            changed += forgotten.upsert(connection, later)
+            forgotten.delete_replaced(connection, later, keys)
+    return changed
 
 
-def find(connection: Connection, number: str) -> NumberWish | None:
-    """Return the latest wish of a number, however it is written; None if none is known."""
-    query = select(*_COLUMNS).where(opt_outs.c.number_key == texts.number_key(number))
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _wish(row)
+def find(connection: Connection, number: str, *, secret: str = "") -> NumberWish | None:
+    """Return the latest wish of a number, however it is written; None if none is known. Raise forgotten.UnknownKey."""
+    key = texts.number_key(number) or ""
+    keys = forgotten.read_keys(connection, secret)
+    names = [key, *(forgotten.digest(key, each) for each in keys)]
+    query = select(opt_outs.c.wish_rank, *_COLUMNS).where(opt_outs.c.number_key.in_(names))
+    row = connection.execute(query.order_by(opt_outs.c.wish_rank.desc()).limit(1)).one_or_none()
+    if row is None or not row.opted_out:
+        forgotten.check_keys(connection, keys, later_than="" if row is None else row.wish_rank)
+    return None if row is None else _wish(row[1:])
 
 
 def iterate(
@@ -89,15 +99,5 @@ def open_for_writing(address: DatabaseUrl) -> Iterator[Connection]:
     raise DatabaseUnavailable(f"{address.redacted_url} cannot be used: {error}")
 
 
-def _upsert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
-    statement, values = insert_statement(connection, opt_outs, rows)
-    new = statement.excluded
-    changes = {column.name: new[column.name] for column in opt_outs.columns if not column.primary_key}
-    statement = statement.on_conflict_do_update(
-        index_elements=["number_key"], set_=changes, where=new.wish_rank > opt_outs.c.wish_rank
-    ).returning(opt_outs.c.number_key)
-    return len(connection.execute(statement, values).all())
-
-
-def _wish(row: Any) -> NumberWish:
-    return NumberWish(**row._mapping)  # noqa: SLF001 # SQLAlchemy's public name for it
+def _wish(row: Sequence[Any]) -> NumberWish:
+    return NumberWish(**dict(zip(NumberWish.__struct_fields__, row, strict=True)))

@@ -156,3 +156,11 @@ opt_outs: Final = Table(
     Column("wish_rank", text_type(), nullable=False),
     Index("callbacks_opt_outs_opted_out", "opted_out", "changed_at"),
 )
+
+# The random key of the digests that stand for forgotten numbers in opt-outs, made when it is needed first.
+digest_keys: Final = Table(
+    "callbacks_digest_keys",
+    metadata,
+    Column("name", text_type(), primary_key=True),
+    Column("key", text_type(), nullable=False),
+)

@@ -104,6 +104,11 @@ def upgrade() -> None:
         sa.Column("wish_rank", _TEXT, nullable=False),
     )
     _index("opt_outs", "opted_out", "changed_at")
+    op.create_table(
+        "callbacks_digest_keys",
+        sa.Column("name", _TEXT, primary_key=True),
+        sa.Column("key", _TEXT, nullable=False),
+    )
 
 
 def downgrade() -> None:
