@@ -50,10 +50,11 @@ def test_what_is_scraped_is_a_configuration_that_prometheus_takes() -> None:
 
 
 def test_each_alert_is_quiet_before_and_fires_when_it_should() -> None:
-    tests = ALERTS.with_name("alerts_test.yml")
-    tested = set(re.findall(r"eval_time: \S+\n +alertname: Callbacks(\w+)\n +exp_alerts:\n", tests.read_text()))
+    tests = [ALERTS.with_name("alerts_test.yml"), ALERTS.with_name("alerts_of_days_test.yml")]
+    text = "".join(file.read_text() for file in tests)
+    tested = set(re.findall(r"eval_time: \S+\n +alertname: Callbacks(\w+)\n +exp_alerts:\n", text))
     assert tested == NAMES
-    assert "SUCCESS" in promtool("test", "rules", str(tests))
+    assert promtool("test", "rules", *map(str, tests)).count("SUCCESS") == len(tests)
 
 
 def callback(number: int) -> bytes:
