@@ -12,7 +12,7 @@ from callbacks import Retry
 from tests.integration.sql.databases import REPOSITORY, Database, report
 from tests.postgres_server import PostgresServer
 from workers.handlers.sql import database_check, history, schema, tables
-from workers.handlers.sql.database_url import open_engine
+from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import SchemaMismatch
 
 NEXT = """
@@ -134,6 +134,25 @@ def test_tables_that_were_dropped_are_created_again(database: Database) -> None:
     database.store._next_try = 0
     database.write(report("DELIVRD"))
     assert database.message["status"] == "DELIVRD"
+
+
+def test_each_right_that_the_user_lacks_is_named_by_check(postgres: PostgresServer) -> None:
+    owned = Database(postgres.new_schema())
+    owned.write(report("SEEN"))
+    owned.close()
+    schema_name = owned.url.rpartition("%3D")[2]
+    postgres.execute("CREATE USER writer PASSWORD 'writer'")
+    postgres.execute(f"GRANT USAGE ON SCHEMA {schema_name} TO writer")
+    postgres.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema_name} TO writer")
+    url = f"{postgres.url(user='writer', password='writer')}?options=-csearch_path%3D{schema_name}"
+    address = DatabaseUrl.parse(url)
+
+    for right in ("INSERT", "UPDATE", "DELETE"):
+        problem = database_check.find_problem(address)
+        assert problem.startswith(f"the user 'writer' may not {right} in callbacks_"), problem
+        assert f": GRANT {right} ON callbacks_" in problem
+        postgres.execute(f"GRANT {right} ON ALL TABLES IN SCHEMA {schema_name} TO writer")
+    assert database_check.find_problem(address) == ""
 
 
 def test_a_database_whose_encoding_cannot_store_all_texts_is_reported(postgres: PostgresServer) -> None:

@@ -40,12 +40,13 @@ def _find_schema_problem(connection: Connection) -> str:
     if state != "current":
         may = connection.scalar(text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
         return "" if may else f"the user {user!r} may not create tables there: GRANT CREATE ON SCHEMA"
+    # DELETE is for the retention and for `callbacks forget`.
     for table in tables.metadata.sorted_tables:
         # One query each: with several privileges in one call, one of them would be enough.
-        for privilege in ("SELECT", "INSERT", "UPDATE"):
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE"):
             query = text("SELECT has_table_privilege(:table, :privilege)")
             if not connection.scalar(query, {"table": table.name, "privilege": privilege}):
-                return f"the user {user!r} may not {privilege} in {table.name}"
+                return f"the user {user!r} may not {privilege} in {table.name}: GRANT {privilege} ON {table.name}"
     return ""
 
 
