@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -19,6 +20,8 @@ from workers.runtime.outcome import (
     RetryRequested,
     from_exception,
 )
+
+WORDS: Final = "write to my sister"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,14 @@ def test_a_short_text_is_masked_where_it_is_a_word_and_cuts_no_other() -> None:
     assert error_text(Rejected("cannot read 'an', not in a plan"), [reply(message={"text": "an"})]) == (
         "cannot read '***', not in a plan"
     )
+
+
+@pytest.mark.parametrize(
+    "keys", [{"text": WORDS}, {"message": WORDS}, {"message": {"text": WORDS}}, {"sent": [{"Text": WORDS}]}]
+)
+def test_a_text_that_the_gateway_adds_to_a_record_is_masked(keys: dict[str, Any]) -> None:
+    for event in (report(**keys), reply(**{"message": {"text": "Yes"}, **keys})):
+        assert error_text(from_exception(ValueError(event.raw)), [event]).count(WORDS[:8]) == 0
 
 
 def test_in_a_batch_each_events_text_is_masked() -> None:

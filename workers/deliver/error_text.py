@@ -7,7 +7,7 @@ nobody could read.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from shared.events import Event, ReplyEvent
 from workers.deliver.unescaped import unescape, unescaped_text
@@ -27,6 +27,8 @@ _SHOWN_DIGITS: Final = 3
 _DIGITS: Final = re.compile(rf"\d{{{_MIN_DIGITS},}}")
 _SEPARATORS: Final = r"[ ()./\-\u2010-\u2015]{0,3}"
 _INTERNATIONAL: Final = re.compile(rf"\+{_SEPARATORS}\d(?:{_SEPARATORS}\d){{6,}}")
+# Reports have no text by the specification: what the gateway may add is in the record alone.
+_TEXT_KEYS: Final = frozenset(("text", "message"))
 _URL_SECRETS: Final = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=/callbacks/)/*[^/\s?]+", re.IGNORECASE)
 
 
@@ -59,12 +61,25 @@ def masked_text(text: str, events: Iterable[Event] = ()) -> str:
         numbers |= {number for number in (event.sender, event.recipient) if number is not None}
         if isinstance(event, ReplyEvent) and event.text:
             texts.add(event.text)
+        texts.update(_texts_in(event.raw))
     if numbers or texts:
         line = _mask_quoted(line, texts, numbers)
     line = _URL_SECRETS.sub(_MASK, line)
     for pattern in (_INTERNATIONAL, _DIGITS):
         line = pattern.sub(lambda match: mask_number(match[0]), line)
     return line
+
+
+def _texts_in(value: Any, key: str = "") -> Iterator[str]:
+    """Yield what a record has, at any depth, under a key that names a person's words."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts_in(part, name.lower())
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts_in(part, key)
+    elif isinstance(value, str) and key in _TEXT_KEYS:
+        yield value
 
 
 def _one_line(text: str) -> str:
