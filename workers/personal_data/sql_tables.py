@@ -171,6 +171,10 @@ class SqlTables:
         if row.get("event_id"):
             # An event's id is a digest of the number and of what else is in the row, from which it could be guessed.
             changed["event_id"] = self._digest(row["event_id"])
+        if row.get("status_rank"):
+            # It ends with the id of the event that gave the status.
+            rest, _, event_id = row["status_rank"].rpartition(":")
+            changed["status_rank"] = f"{rest}:{self._digest(event_id)}"
         if changed[column.name] != key:
             connection.execute(table.delete().where(column == changed[column.name]))
         connection.execute(table.update().where(column == key).values(changed))

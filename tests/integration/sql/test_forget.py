@@ -60,6 +60,8 @@ def test_rows_that_mention_the_number_go_and_no_other(kind: str, new_database: N
 def test_pseudonyms_keep_what_statistics_need_and_nothing_of_the_person(kind: str, new_database: NewDatabase) -> None:
     database = new_database(kind)
     tables = SqlTables(filled(database), SEARCH, how="pseudonymise", secret="a secret of this test")
+    query = "SELECT event_id FROM callbacks_statuses WHERE message_id = 'm-2'"
+    before = {row["event_id"] for row in database.rows(query)}
 
     result = tables.erase(dry_run=False)
 
@@ -70,6 +72,9 @@ def test_pseudonyms_keep_what_statistics_need_and_nothing_of_the_person(kind: st
     pseudonym = messages[1]["recipient"]
     assert pseudonym.startswith("person-")
     assert messages[1]["recipient_key"] == pseudonym
+    ids = {row["event_id"] for row in database.rows("SELECT event_id FROM callbacks_statuses")}
+    assert {row["status_rank"].rpartition(":")[2] for row in messages} <= ids
+    assert before.isdisjoint(ids)
     replies = database.rows("SELECT sender, text, raw FROM callbacks_replies ORDER BY reply_message_id")
     assert [tuple(row.values()) for row in replies[1:]] == [(pseudonym, None, "{}"), ("35679000123", None, "{}")]
     assert len(database.rows("SELECT * FROM callbacks_statuses")) == 3
