@@ -173,8 +173,11 @@ class CallbackRecords(Struct, frozen=True):
         )
 
 
-def split_records(accepted: Accepted) -> CallbackRecords | None:
-    """Return the records of a callback; None if it has no list of records, or not as many as were counted."""
+def split_records(accepted: Accepted, *, any_number: bool = False) -> CallbackRecords | None:
+    """Return the records of a callback; None if it has no list of records, or not as many as were counted.
+
+    `any_number`: also if they are not as many, as in a callback that was quarantined whole and counted as one.
+    """
     try:
         envelope = _decode_envelope(accepted.body.removeprefix("\ufeff").encode())
         data = bytes(envelope.pop("data"))
@@ -184,7 +187,7 @@ def split_records(accepted: Accepted) -> CallbackRecords | None:
         records = _decode_records(data) if data.startswith(b"[") else run_to_end(wire.split_array(data, "$.data"))
     except Exception:  # noqa: BLE001 # whatever the reason, the callback stays whole
         return None
-    if len(records) != accepted.records:
+    if len(records) != accepted.records and not any_number:
         return None
     extra_bytes = sum(len(key) + len(bytes(value)) for key, value in envelope.items() if key not in _JOB_KEYS)
     if extra_bytes * len(records) > wire.MAX_EXTRA_BYTES:

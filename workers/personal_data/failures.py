@@ -103,18 +103,21 @@ class Failures:
             return None
         source, received_ms = as_text(fields["source"] or b""), int(fields["received_ms"] or 0)
         return record_bodies.take_apart(
-            Accepted("status", source, received_ms, int(fields["records"] or 1), text), self._search
+            Accepted("status", source, received_ms, int(fields["records"] or 1), text), self._search, any_number=True
         )
 
     def _rewrite(
         self, failure_id: str, fields: Mapping[str, bytes | None], parts: record_bodies.BodyParts, body: str
     ) -> int:
         kind = batches.counted_kind(msgspec.convert(as_text(fields["kind"] or b"") or None, Any))
-        number = len(parts.erased)
+        number, counted = len(parts.erased), int(fields["records"] or 1)
+        # What was quarantined whole may count as one, whatever it holds. It still does, as some of it stays.
+        is_counted_each = counted == number + parts.kept
+        kept, uncounted = (parts.kept, number) if is_counted_each else (counted, 0)
         digest = hashlib.sha1(fields["body"] or b"").hexdigest()  # noqa: S324 # as Lua has it
         names = [keys.quarantined(failure_id), keys.failures_bytes(keys.QUARANTINE), keys.COUNTS]
         counters = (keys.counter(kind, "quarantined"), keys.counter(kind, "forgotten"))
-        return number * int(self._script(keys=names, args=[digest, body, parts.kept, number, *counters]))
+        return number * int(self._script(keys=names, args=[digest, body, kept, uncounted, *counters]))
 
     def _drop(self, failure_list: FailureList, failure_id: str, number: int) -> int:
         (dropped,) = self._store.drop(_counted_as_forgotten(failure_list), [failure_id])

@@ -24,9 +24,12 @@ class BodyParts(Struct, frozen=True):
     body: str | None
 
 
-def take_apart(accepted: Accepted, search: NumberSearch, *, skip: int = 0) -> BodyParts:
-    """Return the parts of a callback that mentions a number, without its first `skip` records, which are settled."""
-    parts = split_records(accepted)
+def take_apart(accepted: Accepted, search: NumberSearch, *, skip: int = 0, any_number: bool = False) -> BodyParts:
+    """Return the parts of a callback that mentions a number, without its first `skip` records, which are settled.
+
+    `any_number`: it may have other than the counted number of records.
+    """
+    parts = split_records(accepted, any_number=any_number)
     if parts is None or any(
         search.find_in(f"{name}|{bytes(value).decode()}") for name, value in parts.envelope.items()
     ):

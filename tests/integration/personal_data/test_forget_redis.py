@@ -159,6 +159,28 @@ def test_a_quarantined_bundle_loses_those_records_alone(harness: Harness) -> Non
     assert int(harness.connection.get(keys.failures_bytes(keys.QUARANTINE))) == int(left["bytes"]) == sizes
 
 
+def test_a_bundle_that_counts_as_one_callback_loses_those_records_alone(harness: Harness) -> None:
+    both, theirs = (
+        {"data": [{"to": number} for number in numbers]} for numbers in (("35699000001", NUMBER), (NUMBER,))
+    )
+    for value in (both, theirs):
+        body = json.dumps(value).encode()
+        harness.accept(
+            quarantined=[
+                Quarantined(kind="status", source="gw", received_ms=batches.now_ms(), error="no message_id", body=body)
+            ]
+        )
+    (exported, _) = Failures(harness.connection, SEARCH).export()
+
+    results = forget(harness)
+
+    assert "35699000001" not in str(exported.content["body"])
+    assert results["failures"] == StoreResult(store="failures", found=2, erased=2)
+    (left,) = harness._failures(keys.QUARANTINE, keys.quarantined)
+    assert (json.loads(left["body"]), left["records"]) == ({"data": [{"to": "35699000001"}]}, "1")
+    assert (harness.audit().quarantined, harness.audit().forgotten, harness.audit().balances) == (1, 1, True)
+
+
 def test_what_a_worker_holds_is_left_and_said(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     harness.accept(status(mentioned("2")))
