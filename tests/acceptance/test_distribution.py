@@ -127,7 +127,8 @@ def test_it_has_all_but_the_commands_of_extras_and_these_say_what_to_install(
     started = set(re.findall(r"callbacks (\w+)", (REPOSITORY / "Procfile").read_text()))
     assert started == {"web", "worker", "ops"}
     assert started.isdisjoint(errors)
-    assert set(errors) <= {"demo", "dev", "simulate", "backfill", "jobs", "message", "messages", "stats"}
+    of_sql = {"backfill", "jobs", "message", "messages", "optouts", "stats"}
+    assert set(errors) <= {"demo", "dev", "simulate", *of_sql}
     assert "pip install 'fortytwo-callbacks[dev]'" in errors["simulate"]
     assert errors["stats"] == "SQLAlchemy is not installed: pip install 'fortytwo-callbacks[sql]'"
     for error in errors.values():

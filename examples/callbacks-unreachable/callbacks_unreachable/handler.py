@@ -37,7 +37,7 @@ def database() -> Iterator[None]:
     """Keep one connection open while the worker process runs."""
     FILE.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(FILE, timeout=10)) as opened:
-        opened.executescript(f"PRAGMA journal_mode=WAL; {_TABLES}")
+        opened.executescript(f"PRAGMA journal_mode=WAL; PRAGMA secure_delete=ON; {_TABLES}")
         _open.append(opened)
         try:
             yield
@@ -50,7 +50,16 @@ def connection() -> sqlite3.Connection:
     return _open[0]
 
 
-@handler(ReportEvent, final=True, batch=True, lifespan=database)
+def erase(number: str) -> int:
+    """Erase what the file holds of a phone number (its digits), and return how many reports that were."""
+    with connection() as transaction:
+        erased = transaction.execute("DELETE FROM reports WHERE recipient = ?", (number,)).rowcount
+    # The log of SQLite would hold the erased rows until it is used again.
+    connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return erased
+
+
+@handler(ReportEvent, final=True, batch=True, lifespan=database, forget=erase)
 def unreachable(events: Sequence[ReportEvent]) -> None:
     """Record for each final report whether the message reached its recipient."""
     rows = [

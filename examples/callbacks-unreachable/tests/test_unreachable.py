@@ -35,7 +35,7 @@ class TestUnreachable(Conformance):
         self.path = file
 
     def effects(self) -> Collection[object]:
-        return rows(self.path, "SELECT id FROM reports")
+        return rows(self.path, "SELECT id, recipient FROM reports")
 
 
 def test_a_number_is_unreachable_after_three_failures_until_the_next_delivery(
