@@ -29,6 +29,7 @@ FORWARD_OPTIONS: Final = (
     "SOURCES",
     "FINAL",
     "OPT_OUTS",
+    "FORGET",
     "CA",
     "ALLOW_PRIVATE",
     "TIMEOUT_SECONDS",

@@ -1,7 +1,7 @@
 """What a handler of your own stores: erased by the function that it declares, `@handler(…, forget=function)`.
 
 It is called as its events are: with its settings read and its lifespan open, here in the command's process. What it
-raises may quote a number, so only the error's type is said.
+raises may quote a number, so only the error's type is said, or the reason of a Retry that mentions none.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from callbacks import Retry
 from shared.number_search import NumberSearch
 from workers import registry
 from workers.declaration import Forget, Handler, HandlerError
@@ -30,7 +31,7 @@ class HandlerData:
         """Call the function with each number. It cannot count without erasing."""
         if dry_run:
             return StoreResult(store=self.name, why="its function erases, and is not called by --dry-run")
-        erased = 0
+        erased, problems = 0, list[str]()
         try:
             registry.read_settings(self._handler, entry=self._entry)
             with asyncio.Runner() as runner:
@@ -38,19 +39,31 @@ class HandlerData:
                 lifespan.open()
                 try:
                     for number in sorted(self._search.numbers):
-                        erased += self._call(number, runner)
+                        try:
+                            erased += self._call(number, runner)
+                        except Exception as exc:  # noqa: BLE001 # an author's code, which may raise anything
+                            problems.append(self._describe(exc))
                 finally:
                     lifespan.close()
         except (HandlerError, LifespanFailed) as exc:
             return StoreResult(store=self.name, found=erased, erased=erased, why=str(exc), failed=True)
         except Exception as exc:  # noqa: BLE001 # an author's code, which may raise anything
-            why = f"its forget function raised {type(exc).__name__}"
-            return StoreResult(store=self.name, found=erased, erased=erased, why=why, failed=True)
-        return StoreResult(store=self.name, found=erased, erased=erased)
+            return StoreResult(store=self.name, found=erased, erased=erased, why=self._describe(exc), failed=True)
+        # For each number at least one item is left.
+        left = len(problems)
+        why = "; ".join(dict.fromkeys(problems))
+        return StoreResult(
+            store=self.name, found=erased + left, erased=erased, left=left, why=why, failed=bool(problems)
+        )
 
     def export(self) -> Iterator[FoundItem]:
         """Yield nothing: only the handler can read what it stores."""
         yield from ()
+
+    def _describe(self, exc: Exception) -> str:
+        if isinstance(exc, Retry) and exc.reason and not self._search.find_in(exc.reason):
+            return f"not erased: {exc.reason}; run this again"
+        return f"its forget function raised {type(exc).__name__}"
 
     def _call(self, number: str, runner: asyncio.Runner) -> int:
         result: Any = self._forget(number)

@@ -148,6 +148,6 @@ NOT_REACHED: Final = (
     "freed blocks of disks, until they are used again",
     "files on other hosts (`jsonl`, `log`, what a spool could not drain): run the command there too",
     "rotated files of `log`, files of `jsonl` that were moved away, and lines in which numbers are masked",
-    "what targets of `forward`, consumers of `stream` and handlers without `forget=` have stored elsewhere",
+    "what consumers of `stream` have stored, and targets of `forward` and handlers without `_FORGET` or `forget=`",
     "what was printed: standard output, the output of commands, the logs of a proxy",
 )

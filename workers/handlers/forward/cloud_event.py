@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from callbacks import Event
 
+FORGET_TYPE: Final = "person.forget"
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
 # Characters not allowed in attributes (specification 1.0.2, "Type System"): control characters, surrogates and
@@ -41,6 +42,20 @@ def render(event: Event) -> str:
     attributes["datacontenttype"] = "application/json"
     head = json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))
     return f'{head[:-1]},"data":{event.to_json()}}}'
+
+
+def render_forget(event_id: str, number: str) -> str:
+    """Return the CloudEvent that asks a target to erase a person's data; `number` is its digits."""
+    attributes = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/callbacks",
+        "type": FORGET_TYPE,
+        "time": _rfc3339(datetime.now(UTC)),
+        "datacontenttype": "application/json",
+        "data": {"number": number},
+    }
+    return json.dumps(attributes, separators=(",", ":"))
 
 
 def _rfc3339(time: datetime) -> str:

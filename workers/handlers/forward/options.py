@@ -116,6 +116,7 @@ PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "SOURCES": words,
     "FINAL": boolean,
     "OPT_OUTS": boolean,
+    "FORGET": boolean,
     "CA": ca_file,
     "ALLOW_PRIVATE": boolean,
     "TIMEOUT_SECONDS": seconds,

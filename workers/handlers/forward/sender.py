@@ -5,8 +5,10 @@ Connections are kept alive as long as the worker process lives. Nothing is read 
 """
 
 import asyncio
+import functools
 import ssl
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -75,7 +77,7 @@ class Sender:
         """Send one event. Return None if the target accepted it, else what happens to the event."""
         pauses, began = self._breaker.begin(), self._refusals.begin()
         try:
-            result = await self._deliver(event)
+            result = await self._deliver(event.id, functools.partial(cloud_event.render, event))
         except addresses.AddressNotAllowed as exc:
             # The configuration or the DNS is wrong, which concerns all events: no attempt is counted.
             return Pause(ADDRESS_PAUSE_SECONDS, f"{self.target.name}: {exc}; if that is meant, set its ALLOW_PRIVATE")
@@ -89,6 +91,16 @@ class Sender:
                 return Reject(f"{self.target.redacted_url} {result.reason}")
             case TargetFailed():
                 return self._handle_failure(event, result, pauses)
+
+    async def forget(self, number: str) -> None:
+        """Ask the target to erase what it has of a number. Raise Retry if it did not accept that."""
+        event_id = uuid.uuid4().hex
+        try:
+            result = await self._deliver(event_id, functools.partial(cloud_event.render_forget, event_id, number))
+        except addresses.AddressNotAllowed as exc:
+            raise Retry(reason=str(exc)) from exc
+        if not isinstance(result, Sent):
+            raise Retry(reason=f"{self.target.redacted_url} {result.reason}")
 
     def _handle_failure(self, event: Event, failure: TargetFailed, pauses: int) -> HandlerReturn:
         reason = f"{self.target.redacted_url} {failure.reason}"
@@ -110,22 +122,22 @@ class Sender:
             after_seconds = RETRY_SECONDS
         return Retry(after_seconds, reason)
 
-    async def _deliver(self, event: Event) -> SendResult:
+    async def _deliver(self, event_id: str, render: Callable[[], str]) -> SendResult:
+        """Send what `render` returns; it is called when the request can be written."""
         if self._connections is None:
             raise RuntimeError(f"{self.target.name} is not open")
         connection = await self._connections.get()
         try:
-            response = await self._post(connection, event)
+            response = await self._post(connection, event_id, render)
         except responses.NETWORK_ERRORS as exc:
             return responses.interpret_error(exc)
         finally:
             self._connections.put_nowait(connection)
         return responses.interpret_response(response, now=datetime.now(UTC))
 
-    def _request(self, event: Event) -> httpcore.Request:
-        body = cloud_event.render(event)
+    def _request(self, event_id: str, body: str) -> httpcore.Request:
         data = body.encode()
-        headers = {**self._headers, **self._signer.headers(event.id, body), "Content-Length": str(len(data))}
+        headers = {**self._headers, **self._signer.headers(event_id, body), "Content-Length": str(len(data))}
         return httpcore.Request(
             "POST",
             self._url,
@@ -134,11 +146,11 @@ class Sender:
             extensions={"timeout": {"connect": CONNECT_SECONDS}},
         )
 
-    async def _post(self, connection: PersistentConnection, event: Event) -> Response:
+    async def _post(self, connection: PersistentConnection, event_id: str, render: Callable[[], str]) -> Response:
         async with connection.use() as use:
             async with asyncio.timeout(self.target.timeout_seconds):
                 await connection.write_lock.acquire()
-                response = await use.connection.handle_async_request(self._request(event))
+                response = await use.connection.handle_async_request(self._request(event_id, render()))
             body_start, is_whole = await _read_body_start(response)
             if is_whole:
                 await response.aclose()

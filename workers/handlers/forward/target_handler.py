@@ -39,6 +39,10 @@ def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Call
         async with sender().open():
             yield
 
+    async def forget(number: str) -> int:
+        await sender().forget(number)
+        return 1
+
     @handler(
         *options.kinds,
         name=options.name,
@@ -51,6 +55,7 @@ def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Call
         timeout_seconds=options.timeout_seconds + _MARGIN_SECONDS,
         concurrency=options.concurrency,
         lifespan=lifespan,
+        forget=forget if options.forget else None,
         settings=sender,
     )
     async def forward(event: Event) -> HandlerReturn:

@@ -7,6 +7,7 @@
     …_STATUSES, _CHANNELS, _SOURCES  only events with one of these
     …_FINAL                          true: only final reports; false: only reports that are not final
     …_OPT_OUTS                       true: only replies that say STOP, START or another keyword; false: only the others
+    …_FORGET                         true: `callbacks forget NUMBER` posts the number, for the target to erase it too
     …_CA                             a file of the only trusted certificates, instead of the public ones
     …_ALLOW_PRIVATE                  true: the URL's address may be private
     …_TIMEOUT_SECONDS                limit for connecting and the response; 20
@@ -42,6 +43,7 @@ _HANDLER_OPTIONS: Final = (
     "SOURCES",
     "FINAL",
     "OPT_OUTS",
+    "FORGET",
     "TIMEOUT_SECONDS",
     "CONCURRENCY",
 )
@@ -58,6 +60,7 @@ class TargetOptions:
     sources: frozenset[str] | None = None
     final: bool | None = None
     opt_outs: bool | None = None
+    forget: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
     concurrency: int = CONCURRENCY
 
