@@ -1,13 +1,14 @@
 """Search texts for phone numbers, many numbers at once, however each is written in the text.
 
 The digits of a number may have separators between them (`shared.phone_numbers`), may be of any script, and may be
-escaped as JSON does it. A text is read once, whatever the number of numbers. A longer number that contains a wanted one
-is another number, and does not match.
+escaped as JSON or a URL does it. A text is read once for each way to read it, whatever the number of numbers. A longer
+number that contains a wanted one is another number, and does not match.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Self
+from urllib.parse import unquote
 
 from shared import phone_numbers
 
@@ -15,12 +16,15 @@ from shared import phone_numbers
 MIN_DIGITS: Final = 7
 MAX_DIGITS: Final = 15
 _MAX_RUN: Final = len(phone_numbers.INTERNATIONAL_PREFIX) + MAX_DIGITS
-# What may be between two digits: not more than a blank, a bracket and a mark that cannot be seen.
-_BETWEEN: Final = f"[{re.escape(phone_numbers.SEPARATORS)}]{{1,3}}"
+# What may be between two digits: any number of separators, as `phone_numbers.comparable` removes them all.
+_BETWEEN: Final = f"[{re.escape(phone_numbers.SEPARATORS)}]++"
 _RUN: Final = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+)*")
 _GROUP: Final = re.compile("[0-9]+")
 # JSON inside a JSON string has its escapes escaped: one backslash more for each level.
-_ESCAPE: Final = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[tnr/])")
+_ESCAPE: Final = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[tnrf/])")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+# A URL within a URL has its escapes escaped.
+_MAX_URL_LEVELS: Final = 3
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
 
@@ -56,15 +60,35 @@ class NumberSearch:
 def comparable_number(spelling: str) -> str:
     """Return the digits of a phone number. Raise NotANumber."""
     digits = phone_numbers.comparable(spelling.strip())
-    if not (digits.isascii() and digits.isdigit() and MIN_DIGITS <= len(digits) <= MAX_DIGITS):
+    is_international = digits.isascii() and digits.isdigit() and not digits.startswith("0")
+    if not (is_international and MIN_DIGITS <= len(digits) <= MAX_DIGITS):
         raise NotANumber(NotANumber.__doc__)
     return digits
 
 
 def candidates(text: str) -> Iterator[str]:
     """Yield every number that a text may mention, as `comparable_number` returns it: several for `1 356 99 123456`."""
+    yield from _plain_candidates(text)
+    for _ in range(_MAX_URL_LEVELS):
+        if "%" not in text or (decoded := unquote(text)) == text:
+            return
+        text = decoded
+        yield from _plain_candidates(text)
+
+
+def byte_candidates(data: bytes) -> Iterator[str]:
+    """Yield the candidates in bytes: of their UTF-8 and, if they hold NULs or begin with a mark, of both UTF-16."""
+    yield from candidates(data.decode(errors="replace"))
+    if b"\0" in data or data.startswith(_UTF_16_MARKS):
+        for charset in ("utf-16-le", "utf-16-be"):
+            yield from candidates(data.decode(charset, errors="replace"))
+
+
+def _plain_candidates(text: str) -> Iterator[str]:
     if "\\" in text:
         text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else " ", text)
+        if _SURROGATE.search(text):  # JSON has two escapes for one character beyond U+FFFF, such as a bold digit
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if not text.isascii():
         text = _OTHER_DIGIT.sub(lambda match: str(int(match[0])), text)
     for run in _RUN.finditer(text):
@@ -80,11 +104,3 @@ def candidates(text: str) -> Iterator[str]:
                     break
                 if len(joined) >= MIN_DIGITS:
                     yield joined.removeprefix(phone_numbers.INTERNATIONAL_PREFIX)
-
-
-def byte_candidates(data: bytes) -> Iterator[str]:
-    """Yield the candidates in bytes: of their UTF-8 and, if they hold NULs or begin with a mark, of both UTF-16."""
-    yield from candidates(data.decode(errors="replace"))
-    if b"\0" in data or data.startswith(_UTF_16_MARKS):
-        for charset in ("utf-16-le", "utf-16-be"):
-            yield from candidates(data.decode(charset, errors="replace"))

@@ -14,7 +14,7 @@ from workers.personal_data.report import FoundItem, StoreResult
 
 _BLOCK_BYTES: Final = 1 << 20
 # A number with all that may be between its digits and what JSON makes of that.
-_OVERLAP_BYTES: Final = 512
+_OVERLAP_BYTES: Final = 4096
 _UNTIL: Final = "until Redis has taken it; a file that was set apart: until it is removed"
 _OPEN_SUFFIXES: Final = (".db", ".db-wal")
 
