@@ -1,6 +1,9 @@
 """`callbacks export`: all that mentions a person's number, as one JSON document."""
 
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 import msgspec
@@ -11,7 +14,7 @@ from callbacks.cli.redis_connection import open_redis
 from shared.events import rfc3339
 from workers.admin import action_log
 from workers.admin.action_log import Action, ActionLog
-from workers.personal_data.stores import NOT_REACHED
+from workers.personal_data.stores import NOT_REACHED, PersonStore
 
 
 @click.command(cls=Command)
@@ -20,7 +23,7 @@ def export(*, number: str) -> None:
     """Print all that mentions NUMBER, in any spelling, as one JSON document.
 
     Each item says where it is and until when it stays there. The action log has a record of the export, without the
-    number.
+    number. What cannot be read is listed as `not_read`, with exit code 1.
     """
     search = person_stores.parse_numbers([number])
     with open_redis() as (loaded, client):
@@ -28,16 +31,25 @@ def export(*, number: str) -> None:
             who=action_log.command_line_user(), by="command", what="export", where="people", chosen="1 number"
         )
         with ActionLog(client).record(action) as progress:
-            items = [
-                {"store": store.name, "where": item.where, "until": item.until, "content": item.content}
-                for store in person_stores.all_stores(loaded, client, search)
-                for item in store.export()
-            ]
-            progress.done = len(items)
+            not_read: list[str] = []
+            items = list(_items(person_stores.all_stores(loaded, client, search), not_read))
+            progress.done, progress.failed = len(items), len(not_read)
     document = {
         "number": number,
         "exported_at": rfc3339(datetime.now(UTC)),
         "items": items,
+        "not_read": not_read,
         "not_reached": NOT_REACHED,
     }
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    sys.exit(1 if not_read else 0)
+
+
+def _items(stores: Iterable[PersonStore], not_read: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield what all stores hold; add to `not_read` what cannot be read of their files."""
+    for store in stores:
+        try:
+            for item in store.export():
+                yield {"store": store.name, "where": item.where, "until": item.until, "content": item.content}
+        except OSError as exc:
+            not_read.append(f"{store.name}: {exc}")

@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import IO, Any, Final
+from typing import Any, BinaryIO, Final
 
 import click
 import msgspec
@@ -31,10 +31,12 @@ _UNFINISHED_SECONDS: Final = 30 * keys.DAY_SECONDS
 
 @click.command(cls=Command)
 @click.argument("numbers", metavar="NUMBER", nargs=-1)
-@click.option("--from-file", "file", type=click.File(), help="Also the numbers in this file, one a line; - for input.")
+@click.option(
+    "--from-file", "file", type=click.File("rb"), help="Also the numbers in this file, one a line; - for input."
+)
 @click.option("--dry-run", is_flag=True, help="Count only.")
 @failure_options.json_option
-def forget(*, numbers: tuple[str, ...], file: IO[str] | None, dry_run: bool, as_json: bool) -> None:
+def forget(*, numbers: tuple[str, ...], file: BinaryIO | None, dry_run: bool, as_json: bool) -> None:
     """Erase all that mentions NUMBER, in any spelling, from every store of this service.
 
     That is each report to NUMBER, each reply from it, and what else names it. Other records of the same callback stay.
@@ -43,8 +45,8 @@ def forget(*, numbers: tuple[str, ...], file: IO[str] | None, dry_run: bool, as_
     It is safe while the service runs. If it is interrupted, run it again: it continues. Exit code 1 if something is
     left. docs/privacy.md has the table of stores.
     """
-    lines = () if file is None else [line.strip() for line in file if line.strip() and not line.startswith("#")]
-    search = person_stores.parse_numbers((*numbers, *lines))
+    lines = () if file is None else person_stores.read_number_lines(file.read())
+    search = person_stores.parse_numbers(numbers, lines)
     if not search.numbers:
         raise click.UsageError("Name a NUMBER, or a file with --from-file.")
     with open_redis() as (loaded, client):

@@ -6,6 +6,7 @@ A kill leaves the old file whole, and at most a file with another name, which is
 import gzip
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ _GZIP_SUFFIX: Final = ".gz"
 
 
 def find_lines(path: Path, search: NumberSearch) -> Iterator[str]:
-    """Yield the lines that mention a number, of a plain or a compressed file. Raise OSError and EOFError."""
+    """Yield the lines that mention a number, of a plain or a compressed file. Raise OSError."""
     with _open(path) as lines:
         for line in lines:
             if search.find_in_bytes(line):
@@ -61,8 +62,13 @@ def remove_lines(
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path)) if path.suffix == _GZIP_SUFFIX else path.open("rb")
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with cast("BinaryIO", gzip.open(path)) if path.suffix == _GZIP_SUFFIX else path.open("rb") as lines:
+            yield lines
+    except (EOFError, zlib.error) as exc:
+        raise gzip.BadGzipFile(f"the file is damaged: {exc}") from exc
 
 
 @contextmanager

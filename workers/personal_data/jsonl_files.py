@@ -19,7 +19,6 @@ _UNTIL: Final = "until the file is removed"
 # Files are compressed one after the other; each takes seconds.
 _LOCK_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
-_DAMAGE: Final = (OSError, EOFError)
 
 
 class JsonlFiles:
@@ -47,8 +46,8 @@ class JsonlFiles:
                             erased += self._rewrite(path)
                     except FileNotFoundError:
                         continue  # it was moved away just now
-                    except _DAMAGE as exc:
-                        failed.append(f"{path}: {exc}")
+                    except OSError as exc:
+                        failed.append(f"{path}: {exc.strerror or exc}")
         except OSError as exc:
             failed.append(f"{self._directory}: {exc.strerror or exc}")
         found = max(found, erased)
@@ -57,13 +56,20 @@ class JsonlFiles:
         return StoreResult(store=self.name, found=found, erased=erased, left=left, why=why, failed=bool(failed))
 
     def export(self) -> Iterator[FoundItem]:
-        """Yield each line that mentions a number. Raise OSError and EOFError."""
+        """Yield each line that mentions a number. Raise OSError, after the last file, which names what is damaged."""
         if not self._directory.is_dir():
             return
+        failed: list[str] = []
         for path in folder.list_files(self._directory):
-            with suppress(FileNotFoundError):
+            try:
                 for line in file_lines.find_lines(path, self._search):
                     yield FoundItem(where=str(path), until=_UNTIL, content=parse_line(line))
+            except FileNotFoundError:
+                continue  # it was moved away just now
+            except OSError as exc:
+                failed.append(f"{path}: {exc.strerror or exc}")
+        if failed:
+            raise OSError("; ".join(failed))
 
     def _rewrite(self, path: Path) -> int:
         if folder.is_closed(path.stat()):

@@ -87,7 +87,7 @@ def test_forget_counts_erases_and_is_then_at_rest(run: Run, redis_server: RedisS
 
 
 def test_numbers_come_from_a_file_too(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "numbers").write_text(f"# asked for it in June\n+356 99 000 000\n\n{NUMBER}\n")
+    (tmp_path / "numbers").write_text(f"\ufeff# asked for it in June\n+356 99 000 000\r\n\n  # July\n{NUMBER}\n")
 
     ended = run("forget", "--from-file", str(tmp_path / "numbers"), "--json")
 
@@ -109,6 +109,36 @@ def test_what_is_not_a_number_is_wrong_usage(words: Sequence[str], problem: str,
     assert ended.exit_code == 2
     assert problem in ended.output
     assert "12345" not in ended.output
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (f"# Müller\n{NUMBER}\n".encode("latin-1"), "Line 1 of the file is not text in UTF-8"),
+        (f"{NUMBER}\n".encode("utf-16"), "Line 1 of the file is not text in UTF-8"),
+        (f"# June\n\n{NUMBER}\n\n12345\n".encode(), "Line 5 of the file: Not a whole phone number"),
+        (b"099123456\n", "Line 1 of the file: Not a whole phone number"),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named(data: bytes, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "numbers").write_bytes(data)
+
+    ended = CliRunner().invoke(main, ("forget", "--from-file", str(tmp_path / "numbers")))
+
+    assert ended.exit_code == 2
+    assert problem in ended.output
+    assert "12345" not in ended.output
+
+
+def test_an_export_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
+    (packed,) = (tmp_path / "events").glob("*.jsonl")
+    packed.with_name(f"{packed.name}.gz").write_bytes(b"no gzip")
+
+    ended = run("export", NUMBER)
+
+    document = json.loads(ended.stdout)
+    assert (ended.exit_code, [item["store"] for item in document["items"]]) == (1, ["waiting", "jsonl"])
+    assert f"{packed.name}.gz" in document["not_read"][0]
 
 
 def test_pseudonyms_need_a_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

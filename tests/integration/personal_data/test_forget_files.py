@@ -77,12 +77,20 @@ def test_files_of_jsonl_lose_those_lines_alone(directory: Path) -> None:
     assert not [path for path in directory.iterdir() if path.suffix == ".part"]
 
 
-def test_a_damaged_file_of_jsonl_is_named_and_the_others_are_rewritten(directory: Path) -> None:
+@pytest.mark.parametrize("damage", ["short", "wrong", "none"])
+def test_a_damaged_file_of_jsonl_is_named_and_the_others_are_rewritten(directory: Path, damage: str) -> None:
     packed = folder.list_files(directory)[0]
     packed.chmod(0o600)
-    packed.write_bytes(packed.read_bytes()[:-20])
+    data = packed.read_bytes()
+    # Cut off, with wrong bytes within, and without its header.
+    packed.write_bytes({"short": data[:-20], "wrong": data[:20] + b"\xff" * 30 + data[50:], "none": data[20:]}[damage])
 
-    result = JsonlFiles(directory, SEARCH).erase(dry_run=False)
+    files = JsonlFiles(directory, SEARCH)
+    exported: list[str] = []
+    with pytest.raises(OSError, match=packed.name):
+        exported.extend(item.where for item in files.export())
+    assert len(set(exported) - {str(packed)}) == 2
+    result = files.erase(dry_run=False)
 
     assert result.erased >= 2
     assert not result.is_complete
