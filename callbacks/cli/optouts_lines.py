@@ -60,13 +60,16 @@ def read_lines(data: bytes, *, source: str) -> list[NumberWish]:
 
 
 def number_problem(number: str) -> str:
-    """Return why a text is not a number that can be compared with others; "" if it is one."""
+    """Return why a text is not a number that can be compared with others; "" if it is one.
+
+    Neither this nor another problem quotes the text: it may be a number with a typing error, or in the wrong column.
+    """
     digits = phone_numbers.comparable(number)
     if not digits.isdecimal():
-        return f"{number[:40]!r} is not a phone number"
+        return "this is not a phone number"
     if digits.startswith("0"):
-        return f"{number[:40]!r} has no country code: write it as +43664… or 43664…"
-    return "" if len(digits) in _DIGITS else f"{number[:40]!r} has {len(digits)} digits, and a phone number 7 to 15"
+        return "the number has no country code: write it as +43664… or 43664…"
+    return "" if len(digits) in _DIGITS else f"the number has {len(digits)} digits, and a phone number 7 to 15"
 
 
 def _json_fields(text: str) -> Iterator[tuple[int, Mapping[str, Any] | ValueError]]:
@@ -138,12 +141,12 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str | int):
         return str(value).strip()
-    raise ValueError(f"{value!r:.40} is neither a text nor a number")
+    raise ValueError("a value is neither a text nor a whole number")
 
 
 def _boolean(text: str) -> bool:
     if text.lower() not in _TRUE | _FALSE:
-        raise ValueError(f"opted_out must be true or false, not {text[:40]!r}")
+        raise ValueError("opted_out must be true or false")
     return text.lower() in _TRUE
 
 
@@ -154,9 +157,9 @@ def _time(text: str) -> datetime | None:
         time = datetime.fromisoformat(text)
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"changed_at must be a time such as 2026-11-01T12:00:00Z, not {text[:40]!r}") from None
+        raise ValueError("changed_at must be a time such as 2026-11-01T12:00:00Z") from None
     if time > datetime.now(UTC):
-        raise ValueError(f"changed_at is in the future: {text[:40]}")
+        raise ValueError("changed_at is in the future")
     return time
 
 
