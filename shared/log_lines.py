@@ -37,9 +37,22 @@ def make_formatter(form: LogFormat, mask: Callable[[str], str] | None = None) ->
     def mask_texts(_logger: Any, _method: str, fields: Any) -> Any:
         return {key: _plain(value, masked) for key, value in fields.items()}
 
-    return ProcessorFormatter(
+    return _OneLineFormatter(
         foreign_pre_chain=[_foreign], processors=[_arrange, mask_texts, _to_json if form == "json" else _to_text]
     )
+
+
+class _OneLineFormatter(ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        try:
+            return super().format(record)
+        except Exception as exc:  # noqa: BLE001 - whatever the code of a handler raises
+            # Arguments that do not fit the message, or whose `__str__` fails. `logging` would print them, unmasked and
+            # on many lines; where the call stands is enough to find it.
+            location = f"{record.filename}:{record.lineno}"
+            message = f"the log call at {location} could not be formatted: {type_name(exc)}"
+            plain = {name: record.__dict__[name] for name in ("name", "levelname", "created", "msecs", "process")}
+            return super().format(logging.makeLogRecord({**plain, "msg": message}))
 
 
 class MaskingFormatter(logging.Formatter):
@@ -63,7 +76,8 @@ def _foreign(_logger: Any, _method: str, fields: Any) -> Any:
     record = fields["_record"]
     found: dict[str, Any] = {"message": fields["event"]}
     if not is_library(record.name):
-        found |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+        taken = _STANDARD | log_context.fields().keys()
+        found |= {key: value for key, value in record.__dict__.items() if key not in taken}
     elif getattr(record, "count", 1) > 1:
         found["count"] = record.count
     exc = record.exc_info[1] if record.exc_info else None
@@ -72,7 +86,7 @@ def _foreign(_logger: Any, _method: str, fields: Any) -> Any:
         is_redacted = is_library(record.name) or record.name.partition(".")[0] == _OWN
         text = format_redacted(exc) if is_redacted else logging.Formatter().formatException(record.exc_info)
         found |= {"error": type_name(exc), "traceback": text}
-    return {"_record": record, **found}
+    return {**found, "_record": record}
 
 
 def _arrange(_logger: Any, _method: str, fields: Any) -> Any:

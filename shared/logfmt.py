@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-# What needs no quotes: no blank, control character, quote, equals sign, backslash or half of a surrogate pair.
-_BARE: Final = re.compile(r"""[^\s"=\\\x00-\x1f\x7f-\x9f\ud800-\udfff]+""")
-_NOT_IN_KEY: Final = re.compile(r"""[\s"=\\\x00-\x1f\x7f-\x9f\ud800-\udfff]""")
-# What JSON may leave as it is, and what yet ends a line somewhere, or cannot be written.
-_UNSAFE_IN_JSON: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Characters that change the direction of what follows them, and so what a reader sees.
+_DIRECTIONS: Final = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+# What needs quotes: a blank, control character, quote, equals sign, backslash, direction or half of a surrogate pair.
+_SPECIAL: Final = rf"""\s"=\\\x00-\x1f\x7f-\x9f\ud800-\udfff{_DIRECTIONS}"""
+_BARE: Final = re.compile(f"[^{_SPECIAL}]+")
+_NOT_IN_KEY: Final = re.compile(f"[{_SPECIAL}]")
+# What JSON may leave as it is, and what yet ends a line somewhere, cannot be written or misleads.
+_UNSAFE_IN_JSON: Final = re.compile(rf"[\x7f-\x9f\u2028\u2029\ud800-\udfff{_DIRECTIONS}]")
 
 
 def format_fields(fields: Mapping[str, Any]) -> str:
@@ -24,7 +27,7 @@ def format_fields(fields: Mapping[str, Any]) -> str:
 
 
 def escape_line_ends(text: str) -> str:
-    """Return a JSON text in which no character ends a line, and each can be written as UTF-8."""
+    """Return a JSON text in which no character ends or turns a line, and each can be written as UTF-8."""
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 

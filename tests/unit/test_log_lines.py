@@ -122,6 +122,40 @@ def test_other_values_become_numbers_or_text(
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_no_character_turns_the_direction_of_a_line(form: LogFormat) -> None:
+    record = foreign("to \u202eevil\u2066", name="shop", **{"k\u202e": "\u200f"})
+    line = log_lines.make_formatter(form).format(record)
+    assert not set(line) & set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert read(form, line)["message"] == "to \u202eevil\u2066"
+
+
+class _NoText:
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("message", "args", "given"),
+    [
+        ("number %d", (NUMBER,), {}),
+        ("number %s of %s", (NUMBER,), {}),
+        ("%s", (_NoText(),), {}),
+        ("hello", (), {"customer": _NoText()}),
+        ("hello", (), {"count": 10**5000}),
+    ],
+)
+def test_a_call_that_cannot_be_formatted_is_one_line_without_its_values(
+    form: LogFormat, message: str, args: Any, given: Any
+) -> None:
+    line = line_of(form, foreign(message, *args, name="shop", **given))
+    assert re.fullmatch(r"the log call at \S*:\d+ could not be formatted: \w+", line["message"])
+    assert (line["logger"], line["level"]) == ("shop", "error")
+    assert NUMBER not in str(line)
+    assert SECRET not in str(line)
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_half_of_a_surrogate_pair_can_be_written(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     assert "field" in line_of(form, own(caplog, "something", field="\ud800"))
 
@@ -167,7 +201,7 @@ def test_what_a_handler_logs_is_its_own(form: LogFormat) -> None:
 def test_a_line_within_a_call_names_its_handler_and_event(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     token = log_context.call.set(("shop", "0001"))
     try:
-        line = line_of(form, foreign("hello", name="shop"))
+        line = line_of(form, foreign("hello", name="shop", event="0002", trace="t", _record=1))
         ours = line_of(form, own(caplog, "something", handler="other"))
     finally:
         log_context.call.reset(token)

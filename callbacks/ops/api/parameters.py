@@ -42,8 +42,9 @@ def parse_since(text: str) -> datetime:
         at: datetime = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
         return at.astimezone(UTC)
     except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
-    except msgspec.ValidationError:
+        # In UTC it is in the year 0 or 10000.
+        return datetime.min.replace(tzinfo=UTC) if at.year == 1 else datetime.max.replace(tzinfo=UTC)
+    except (msgspec.ValidationError, UnicodeError):
         raise problems.bad_parameter("since must be an age (90s, 30m, 2h, 7d, 4w) or a time (RFC 3339).") from None
 
 
@@ -66,6 +67,8 @@ def parse_cursor(text: str | None) -> tuple[datetime, str] | None:
         content: Any = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         time, item_id = msgspec.json.decode(content, type=tuple[str, str])
         at = datetime.fromisoformat(time).astimezone(UTC)
+        if "\0" in item_id:  # which no database takes, and no answer had
+            raise ValueError
     except (binascii.Error, ValueError, OverflowError, msgspec.MsgspecError):
         raise problems.bad_parameter("cursor must be the next_cursor of an answer; without it a list begins.") from None
     return at, item_id
