@@ -1,7 +1,9 @@
 """`callbacks export` and `callbacks forget` as an operator runs them."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from shared import keys
 from tests.acceptance import processes
 from tests.integration.harness import open_harness, record, status
 from tests.integration.scripted_handlers import single
+from tests.integration.sql.databases import Database
 from tests.redis_server import RedisServer
 from tests.unit.example_events import report
 from workers.handlers.jsonl.writer import Writer
+from workers.handlers.sql import database_url
 
 NUMBER = "35699777123"
 Run = Callable[..., Result]
@@ -139,6 +143,31 @@ def test_an_export_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
     document = json.loads(ended.stdout)
     assert (ended.exit_code, [item["store"] for item in document["items"]]) == (1, ["waiting", "jsonl"])
     assert f"{packed.name}.gz" in document["not_read"][0]
+
+
+def test_a_second_run_removes_what_a_reader_of_the_database_kept(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_url, "LOCK_SECONDS", 0.1)
+    database = Database(f"sqlite:///{tmp_path}/none.db")
+    database.write(report(to=NUMBER))
+    database.close()
+    log = tmp_path / "none.db-wal"
+
+    with closing(sqlite3.connect(tmp_path / "none.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM callbacks_messages").fetchall()
+        first, second = (run("forget", NUMBER, "--json") for _ in range(2))
+        assert NUMBER.encode() in (tmp_path / "none.db").read_bytes()
+    third = run("forget", NUMBER, "--json")
+
+    assert [(ended.exit_code, counts(ended.stdout)["sql"]) for ended in (first, second, third)] == [
+        (1, (2, 2, 0)),
+        (1, (0, 0, 0)),
+        (0, (0, 0, 0)),
+    ]
+    held = (tmp_path / "none.db").read_bytes() + (log.read_bytes() if log.exists() else b"")
+    assert NUMBER.encode() not in held
 
 
 def test_pseudonyms_need_a_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
