@@ -22,6 +22,8 @@ from shared.errors import CallbacksError
 Kind: TypeAlias = keys.CountedKind
 
 KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
+# An event with one of them no longer waits for its handler.
+SETTLED_OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("delivered", "dead", "dropped", "forgotten")
 _MAX_TRIES: Final = 5
 
 

@@ -28,6 +28,11 @@ _TO_THE_MILLISECOND: Final = len("2015-09-25T07:12:54.145")
 _LINE_BREAKS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
+def known_status(name: str) -> str:
+    """Return a status as the gateway writes it if it is a known one, otherwise unchanged."""
+    return name.upper() if name.upper() in STATUSES else name
+
+
 # gc=False, here and for all structs made by the thousand: frozen values read from JSON are in no reference cycle, and
 # the collector, which visits a batch again and again, took a fifth of a worker's time.
 class ReportEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, tag="report"):

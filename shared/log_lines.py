@@ -21,9 +21,6 @@ from shared.token_mask import token_mask
 from shared.tracebacks import format_redacted, type_name
 
 LogFormat: TypeAlias = Literal["text", "json"]
-FORMATS: Final[tuple[LogFormat, ...]] = ("text", "json")
-# What each line begins with: no line of ours has other fields of these names.
-FIRST_FIELDS: Final = ("time", "level", "logger", "process", "action", "message")
 
 _OWN: Final = "callbacks"
 # What `logging` puts into each record. Anything else was given as `extra`.

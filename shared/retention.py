@@ -59,11 +59,6 @@ def action_days(loaded: "Settings") -> int:
     return loaded.actions_retention_days or min(MAX_ACTION_DAYS, loaded.retention_days or MAX_ACTION_DAYS)
 
 
-def setting_of(store: Store) -> str:
-    """Return the name of a store's own setting."""
-    return f"CALLBACKS_{store.upper()}_RETENTION_DAYS"
-
-
 class RetentionState(Struct, frozen=True, kw_only=True):
     """What the removal from one store last found, in ms since 1970, as a supervisor of its handler writes it to Redis.
 

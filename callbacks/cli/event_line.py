@@ -7,7 +7,6 @@ from typing import Any, Final
 import click
 
 from callbacks.cli.terminal_text import printable
-from shared.events import STATUSES
 
 # With the rest of the line this fits on one or two rows of a terminal; a reply may have thousands of characters.
 _MAX_CHARACTERS: Final = 120
@@ -31,8 +30,3 @@ def format_event(event: Mapping[str, Any]) -> str:
         what = what[: _MAX_CHARACTERS - 1] + "…"
     label = click.style(f"{printable(word):<8}", fg=colour)
     return f"{when}  {label}  {printable(event['channel'] or ''):<8}  {printable(f'{where}  {what}')}"
-
-
-def parse_status(name: str) -> str:
-    """Return a status as the gateway writes it if it is a known one, otherwise unchanged."""
-    return name.upper() if name.upper() in STATUSES else name

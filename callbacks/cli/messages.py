@@ -9,11 +9,11 @@ import click
 from callbacks.cli import message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
-from callbacks.cli.event_line import parse_status
 from callbacks.cli.job_text import job_line
 from callbacks.cli.numbers_option import numbers_option
 from callbacks.cli.terminal_text import short
 from shared.csv_text import csv_line
+from shared.events import known_status
 from workers.admin import message_forms
 from workers.admin.message_forms import Numbers
 from workers.handlers.sql.history import History, Message
@@ -59,7 +59,7 @@ def messages(
                 click.echo(job_line(one))
         listed = History(connection).messages(
             recipient=recipient,
-            statuses=list(map(parse_status, statuses)),
+            statuses=list(map(known_status, statuses)),
             since=since,
             job=job,
             overdue_before=overdue_before,

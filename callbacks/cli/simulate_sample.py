@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from callbacks import Event, ReportEvent, samples
 from callbacks.cli import simulate_failure
-from callbacks.cli.event_line import parse_status
 from callbacks.cli.sample_name import SampleName
 from callbacks.cli.terminal_text import short
 from callbacks.simulator.callback import DOCUMENTED_HEADERS
@@ -24,6 +23,7 @@ from callbacks.simulator.delivery import Attempt
 from callbacks.simulator.http_client import open_session, post
 from callbacks.simulator.options import DeliveryOptions
 from callbacks.simulator.receiver_urls import ReceiverUrls
+from shared.events import known_status
 
 # The options of the event itself, and what they say of which kind.
 FIELDS: Final = ("message_id", "client_message_id", "status", "channel", "number", "text")
@@ -78,7 +78,7 @@ def make_event(name: str, given: dict[str, str | None]) -> Event:
     set_fields = {
         "message_id" if is_report else "reply_message_id": given["message_id"],
         "client_message_id": given["client_message_id"],
-        "status": None if given["status"] is None else parse_status(given["status"]),
+        "status": None if given["status"] is None else known_status(given["status"]),
         "channel": given["channel"],
         "recipient" if is_report else "sender": given["number"],
         "text": given["text"],

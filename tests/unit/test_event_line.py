@@ -3,7 +3,8 @@
 import pytest
 from click import unstyle
 
-from callbacks.cli.event_line import format_event, parse_status
+from callbacks.cli.event_line import format_event
+from shared.events import known_status
 
 
 def words(**fields: object) -> dict[str, object]:
@@ -37,4 +38,4 @@ def test_nothing_in_a_line_steers_the_terminal(field: str) -> None:
 
 
 def test_statuses_are_found_however_people_write_them() -> None:
-    assert (parse_status("delivrd"), parse_status("sms_sent")) == ("DELIVRD", "sms_sent")
+    assert (known_status("delivrd"), known_status("sms_sent")) == ("DELIVRD", "sms_sent")

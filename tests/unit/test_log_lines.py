@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from opentelemetry import trace
@@ -12,7 +12,7 @@ from opentelemetry import trace
 from callbacks import ReportEvent, handler, samples
 from shared import log_context, log_lines, logs
 from shared.line_limit import REPEATED, LineLimit
-from shared.log_lines import FORMATS, LogFormat
+from shared.log_lines import LogFormat
 from shared.rate_limited_log import LineCounter
 from shared.structured_log import get_logger
 from shared.token_mask import token_mask
@@ -73,7 +73,7 @@ def failure(error: Exception) -> Any:
         return type(exc), exc, exc.__traceback__
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_a_line_says_when_and_where_then_what(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     line = line_of(form, own(caplog, "job_split", queue="expand", items=2))
     assert list(line) == ["time", "level", "logger", "process", "action", "queue", "items"]
@@ -82,7 +82,7 @@ def test_a_line_says_when_and_where_then_what(form: LogFormat, caplog: pytest.Lo
     assert (line["action"], line["queue"], line["items"]) == ("job_split", "expand", "2")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 @pytest.mark.parametrize(
     "value",
     [
@@ -110,7 +110,7 @@ def test_any_text_is_read_back_as_it_was(form: LogFormat, value: str, caplog: py
     assert (line["field"], line["last"]) == (value, "x")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 @pytest.mark.parametrize(
     ("value", "text"),
     [(True, "true"), (0, "0"), (2**70, str(2**70)), (0.5, "0.5"), (float("nan"), "nan"), (ValueError("a b"), "a b")],
@@ -121,7 +121,7 @@ def test_other_values_become_numbers_or_text(
     assert line_of(form, own(caplog, "something", field=value))["field"] == text
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_no_character_turns_the_direction_of_a_line(form: LogFormat) -> None:
     record = foreign("to \u202eevil\u2066", name="shop", **{"k\u202e": "\u200f"})
     line = log_lines.make_formatter(form).format(record)
@@ -134,7 +134,7 @@ class _NoText:
         raise RuntimeError(SECRET)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 @pytest.mark.parametrize(
     ("message", "args", "given"),
     [
@@ -155,17 +155,17 @@ def test_a_call_that_cannot_be_formatted_is_one_line_without_its_values(
     assert SECRET not in str(line)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_half_of_a_surrogate_pair_can_be_written(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     assert "field" in line_of(form, own(caplog, "something", field="\ud800"))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_a_field_that_is_none_is_left_out(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     assert "error" not in line_of(form, own(caplog, "something", error=None))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_an_exception_of_ours_has_its_places_but_not_its_message(
     form: LogFormat, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,7 +176,7 @@ def test_an_exception_of_ours_has_its_places_but_not_its_message(
     assert NUMBER not in line["traceback"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_so_has_an_exception_of_a_library(form: LogFormat) -> None:
     record = foreign("Exception in ASGI application", exc_info=failure(ValueError(NUMBER)))
     line = line_of(form, record)
@@ -186,7 +186,7 @@ def test_so_has_an_exception_of_a_library(form: LogFormat) -> None:
     assert SECRET not in line["traceback"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_what_a_handler_logs_is_its_own(form: LogFormat) -> None:
     record = foreign(
         "order %d", 7, name="shop", exc_info=failure(ValueError("no such order")), customer="a b", time="x"
@@ -197,7 +197,7 @@ def test_what_a_handler_logs_is_its_own(form: LogFormat) -> None:
     assert line["traceback"].endswith("ValueError: no such order")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_a_line_within_a_call_names_its_handler_and_event(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     token = log_context.call.set(("shop", "0001"))
     try:
@@ -211,7 +211,7 @@ def test_a_line_within_a_call_names_its_handler_and_event(form: LogFormat, caplo
     assert "handler" not in line_of(form, foreign("hello", name="shop"))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 @pytest.mark.parametrize(
     ("message", "args"),
     [
@@ -234,7 +234,7 @@ def test_no_line_of_any_logger_has_the_token(form: LogFormat, name: str, message
     assert "s3cr" not in line_of(form, foreign(message, *args, name=name))["message"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", get_args(LogFormat))
 def test_no_field_of_ours_has_the_token(form: LogFormat, caplog: pytest.LogCaptureFixture) -> None:
     line = line_of(form, own(caplog, "something", url="/callbacks/yesterday/status", error=ValueError(SECRET)))
     assert (line["url"], line["error"]) == ("/callbacks/***/status", "***")

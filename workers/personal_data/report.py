@@ -42,4 +42,5 @@ def add_pass(earlier: StoreResult, later: StoreResult) -> StoreResult:
         erased=earlier.erased + later.erased,
         left=later.left,
         why=later.why,
+        failed=later.failed,
     )

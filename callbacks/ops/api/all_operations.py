@@ -5,10 +5,9 @@ from typing import Any
 
 import redis
 
-from callbacks.ops.api import status_operations
-from callbacks.ops.api.operations import Call, Operation
+from callbacks.ops.api import problems, status_operations
+from callbacks.ops.api.operations import AnyQuery, Call, Operation
 from callbacks.ops.status.overdue import OverdueCounter
-from callbacks.ops.status.sql_tables import TablesUnavailable
 from shared.settings import Settings
 from workers.admin.number_views import NumberViews
 
@@ -34,7 +33,9 @@ def _without_history(problem: str) -> Iterator[Operation]:
     """Yield operations that only say which package is missing."""
 
     def refuse(_: Call) -> Any:
-        raise TablesUnavailable(problem)
+        raise problems.missing_extra(problem)
 
     for path in _HISTORY_PATHS:
-        yield Operation(name=path.split("/")[2], path=path, summary=problem, call=refuse, results=(Any,))
+        yield Operation(
+            name=path.split("/")[2], path=path, summary=problem, call=refuse, query=AnyQuery, results=(Any,)
+        )

@@ -25,8 +25,9 @@ from callbacks.ops.api.history_forms import (
     StatsQuery,
 )
 from callbacks.ops.api.operations import Call, Operation
-from callbacks.ops.api.parameters import make_cursor, parse_cursor, parse_since, parse_status
+from callbacks.ops.api.parameters import make_cursor, parse_cursor, parse_since
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
+from shared.events import known_status
 from shared.settings import Settings
 from workers.admin import event_status, message_forms
 from workers.admin.message_forms import EventDeliveriesForm, delivery_form, to_plain
@@ -107,7 +108,7 @@ class HistoryReader:
             rows = list(
                 History(connection).messages(
                     recipient=query.to,
-                    statuses=list(map(parse_status, query.status)),
+                    statuses=list(map(known_status, query.status)),
                     since=None if query.since is None else parse_since(query.since),
                     job=query.job,
                     overdue_before=self._overdue_before() if query.overdue else None,

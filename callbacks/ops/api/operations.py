@@ -11,11 +11,18 @@ from starlette.datastructures import QueryParams
 from callbacks.ops.api import problems
 from shared.setting_values import OperatorToken, Role
 
+# Of the name of an unknown parameter.
+_SHOWN_CHARACTERS = 40
+
 Method: TypeAlias = Literal["GET", "POST"]
 
 
 class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """An operation without parameters."""
+
+
+class AnyQuery(Struct, frozen=True):
+    """Parameters that are not checked, of an operation that is always refused."""
 
 
 class Call(Struct, frozen=True):
@@ -46,12 +53,14 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 def parse_query(query: type[Struct], given: QueryParams) -> Any:
     """Return the parameters of a query. Raise ApiProblem for one that is unknown, repeated or wrong."""
+    if query is AnyQuery:
+        return AnyQuery()
     types_of = typing.get_type_hints(query)
     values: dict[str, Any] = {}
     for name, value in given.multi_items():
         if name not in types_of:
             known = ", ".join(types_of) or "none"
-            raise problems.bad_parameter(f"There is no such parameter. Known here: {known}.")
+            raise problems.bad_parameter(f"{name[:_SHOWN_CHARACTERS]!r} is not a parameter here; use: {known}.")
         if _is_list(types_of[name]):
             values.setdefault(name, []).append(value)
         elif name in values:
@@ -61,8 +70,18 @@ def parse_query(query: type[Struct], given: QueryParams) -> Any:
     try:
         return msgspec.convert(values, query, strict=False)
     except msgspec.ValidationError as exc:
-        raise problems.bad_parameter(f"{exc}.") from None
+        raise problems.bad_parameter(_what_is_wrong(str(exc), query)) from None
 
 
 def _is_list(kind: Any) -> bool:
     return typing.get_origin(kind) is list
+
+
+def _what_is_wrong(error: str, query: type[Struct]) -> str:
+    """Return what a parameter must be, for msgspec's error, which ends with the parameter's path: at `$.limit`."""
+    what, _, path = error.rpartition(" - at `$.")
+    name = path.rstrip("`").partition("[")[0]
+    for limit in typing.get_args(typing.get_type_hints(query, include_extras=True)[name])[1:]:
+        if isinstance(limit, msgspec.Meta) and limit.ge is not None and limit.le is not None:
+            return f"{name} must be from {limit.ge} to {limit.le}."
+    return f"{name}: {what}."

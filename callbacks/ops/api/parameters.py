@@ -10,7 +10,6 @@ from msgspec import Meta
 
 from callbacks.ops.api import problems
 from shared.ages import parse_age
-from shared.events import STATUSES
 from workers.admin.message_forms import Numbers
 
 _AGE: Final = {"type": "string", "pattern": "^[0-9]{1,4}[smhdw]$"}
@@ -46,11 +45,6 @@ def parse_since(text: str) -> datetime:
         return datetime.min.replace(tzinfo=UTC) if at.year == 1 else datetime.max.replace(tzinfo=UTC)
     except (msgspec.ValidationError, UnicodeError):
         raise problems.bad_parameter("since must be an age (90s, 30m, 2h, 7d, 4w) or a time (RFC 3339).") from None
-
-
-def parse_status(text: str) -> str:
-    """Return a status as the gateway writes it if it is a known one, otherwise unchanged."""
-    return text.upper() if text.upper() in STATUSES else text
 
 
 def make_cursor(at: datetime, item_id: str) -> str:

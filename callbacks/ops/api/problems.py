@@ -1,4 +1,7 @@
-"""The problem documents (RFC 9457) of `/api`, in one place. None shows a token, a number or a text."""
+"""The problem documents (RFC 9457) of `/api`, in one place. None shows a token, a number or a text.
+
+Of a request they repeat only the name of an unknown parameter, cut.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -95,6 +98,11 @@ def redis_unavailable(error: str) -> ApiProblem:
 def history_unavailable(why: str) -> ApiProblem:
     """Return the answer while the tables of the handler `sql` cannot be read."""
     return ApiProblem("history-unavailable", 503, "Message history unavailable", f"{why}.", _retry_after())
+
+
+def missing_extra(why: str) -> ApiProblem:
+    """Return the answer where the libraries of the handler `sql` are not installed: another try cannot help."""
+    return ApiProblem("history-unavailable", 503, "Message history unavailable", f"{why}.")
 
 
 def _retry_after() -> dict[str, str]:

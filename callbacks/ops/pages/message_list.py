@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
-from shared.events import STATUSES
+from shared.events import STATUSES, known_status
 from shared.settings import Settings
 from workers.admin.message_forms import mask_message
 
@@ -47,8 +47,7 @@ class ListFilter(Struct, frozen=True, kw_only=True):
         values = {name: query.get(name, "").strip() for name in cls.__struct_fields__}
         if any(len(value) > _MAX_CHARACTERS for value in values.values()):
             raise HTTPException(400)
-        status = values["status"]
-        return cls(**values | {"status": status.upper() if status.upper() in STATUSES else status})
+        return cls(**values | {"status": known_status(values["status"])})
 
     def url(self, **more: str) -> str:
         """Return the address of the list."""

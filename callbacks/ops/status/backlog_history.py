@@ -13,12 +13,12 @@ from typing import Final
 import redis
 from rq.utils import as_text
 
-from shared import keys
+from shared import audit, keys
 from shared.background import Background
 from shared.recent_rate import BUCKET_SECONDS, SHOWN_BUCKETS
 
 # By the outcome in the name of a handler's counter (`shared.keys.handler_counter`).
-_SIGNS: Final = {"queued": 1, "delivered": -1, "dead": -1, "dropped": -1}
+_SIGNS: Final = {"queued": 1} | dict.fromkeys(audit.SETTLED_OUTCOMES, -1)
 
 
 class BacklogHistory:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from callbacks.ops.status.damaged_values import DamagedValues
-from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate, retention
+from shared import audit, durability, keys, queue_jobs, queues, recent_outcomes, recent_rate, retention
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
 from shared.metrics import LAST_ACCEPTED, MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
@@ -142,7 +142,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     def events_waiting(self, handler: str) -> int:
         """Return how many events wait for a handler, retries included."""
         at = self.deliveries_at(handler)
-        return at["queued"] - at["delivered"] - at["dead"] - at["dropped"] - at["forgotten"]
+        return at["queued"] - sum(at[outcome] for outcome in audit.SETTLED_OUTCOMES)
 
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
