@@ -277,7 +277,7 @@ class Settings:
         optional_integer(1, retention.MAX_DAYS),
         "days for which the handlers `sql`, `jsonl` and `stream` keep events, and Redis failures and operators' "
         "actions; what is older is removed; each of the next five sets it for one of them",
-        shown_default="none: events are kept without end",
+        shown_default="none: `sql` and `jsonl` keep all",
     )
     sql_retention_days: int | None = _option(
         "CALLBACKS_SQL_RETENTION_DAYS",

@@ -25,7 +25,7 @@ def settings_table() -> Iterator[str]:
     yield "| variable | default | meaning |"
     yield "|---|---|---|"
     for row in settings.table_rows():
-        default = row.default if row.default.startswith(_WORDS) else f"`{row.default}`"
+        default = row.default if row.default.startswith(_WORDS) or "`" in row.default else f"`{row.default}`"
         yield f"| `{row.variable}` | {default} | {row.help} |"
 
 
