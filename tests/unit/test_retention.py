@@ -63,9 +63,11 @@ def test_both_are_alerts_that_name_the_store() -> None:
     late = replace(STATE, oldest_ms=int((NOW - 40 * DAY_SECONDS) * 1000))
     failing = replace(STATE, store="jsonl@a", failing_since_ms=1, error="disk full")
 
-    assert [
-        (one.level, one.condition, one.subject) for one in find_alerts(replace(WELL, at=at, retention=(late,)))
-    ] == [("bad", "retention_behind", "sql")]
+    (alert,) = find_alerts(replace(WELL, at=at, retention=(late,)))
+    assert (alert.level, alert.condition, alert.subject) == ("bad", "retention_behind", "sql")
+    assert alert.text.endswith("Is a worker of this handler running?")
+    (alert,) = find_alerts(replace(WELL, at=at, retention=(replace(late, error="disk full"),)))
+    assert alert.text.endswith("(disk full). See action=retention_failed in the log.")
     (alert,) = find_alerts(replace(WELL, at=at, retention=(failing,)))
     assert (alert.level, alert.text) == (
         "warn",

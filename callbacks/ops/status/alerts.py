@@ -223,11 +223,13 @@ def _retention(now: ServiceStatus) -> Iterator[Alert]:
         error = f" ({one.error})" if one.error else ""
         if one.behind_seconds(now_seconds):
             age = format_duration(one.age_seconds(now_seconds))
+            # Without an error nothing was logged: the removal has not run, or is too slow.
+            advice = "See action=retention_failed in the log." if one.error else "Is a worker of this handler running?"
             yield Alert(
                 "bad",
                 "retention_behind",
                 f"{one.store} keeps data for longer than it should: the oldest is {age} old, and "
-                f"{counted(one.days, 'day is', 'days are')} allowed{error}. See action=retention_failed in the log.",
+                f"{counted(one.days, 'day is', 'days are')} allowed{error}. {advice}",
                 subject=one.store,
             )
         elif one.is_failing(now_seconds):
