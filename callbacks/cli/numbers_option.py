@@ -27,7 +27,7 @@ def _record_view(ctx: click.Context, _param: click.Parameter, value: Any) -> Any
     _, _, command = ctx.command_path.partition(" ")
     client = connections.connect(redis_url)
     try:
-        NumberViews(client).record(who=command_line_user(), by="command", where=command, number=1)
+        NumberViews(client).record(who=command_line_user(), by="command", where=command, count=0)
     except redis.RedisError as exc:
         raise click.ClickException(
             f"Whole numbers are not shown, as the action log cannot record it: {connections.redact_url(redis_url)} "

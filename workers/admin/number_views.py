@@ -1,4 +1,4 @@
-"""Records in the action log who saw whole phone numbers on a page or by `/api`, before they are shown.
+"""Records in the action log who saw whole phone numbers on a page, by `/api` or by a command, before.
 
 What one user sees within ten minutes is one action, which counts the messages or events. A program that asks for many
 could otherwise push all other actions out of the log.
@@ -26,15 +26,18 @@ class NumberViews:
         self._lock = threading.Lock()
         self._open: dict[Action, tuple[float, ActionProgress]] = {}
 
-    def record(self, *, who: str, by: ActionSource, where: str, number: int) -> None:
-        """Record that `who` is about to see `number` messages or events with whole numbers; `where` is the page."""
+    def record(self, *, who: str, by: ActionSource, where: str, count: int) -> None:
+        """Record that `who` is about to see `count` messages or events with whole numbers; `where` is the page.
+
+        A command records 0: it does not know yet how many it will print.
+        """
         action = Action(who=who, by=by, what="view", where=where)
         with self._lock:
             now = time.monotonic()
             started, progress = self._open.get(action, (float("-inf"), ActionProgress()))
             if started + _WINDOW_SECONDS < now:
                 started, progress = now, ActionProgress(action_id=self._action_log.start(action))
-            progress = msgspec.structs.replace(progress, done=progress.done + number)
+            progress = msgspec.structs.replace(progress, done=progress.done + count)
             self._action_log.end(progress.action_id, action, progress, state="done")
             self._open.pop(action, None)
             self._open[action] = (started, progress)

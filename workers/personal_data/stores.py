@@ -52,14 +52,14 @@ ROWS: Final = (
         keys=("cb:quarantine:<id>", "cb:dead:<handler>:<id>"),
         found="every failure is read",
         erased="the failure is deleted; of a bundle only the records with the number",
-        until="replayed or dropped, at most 30 days",
+        until="replayed or dropped, at the latest after `CALLBACKS_FAILURES_RETENTION_DAYS` (30) days",
     ),
     StoreRow(
         name="sql",
         where="the database of `DATABASE_URL`: messages, statuses, replies, opt-outs",
         found="every row is read",
         erased="rows are deleted, or keep keyed digests (`CALLBACKS_FORGET_SQL`), as opt-outs always do; then VACUUM",
-        until="erased",
+        until="`CALLBACKS_SQL_RETENTION_DAYS`, or erased; opt-outs only until erased",
     ),
     StoreRow(
         name="jsonl",

@@ -195,7 +195,7 @@ class HistoryReader:
 
     def _record_view(self, call: Call, where: str, number: int) -> None:
         if call.query.numbers == "full":
-            self._number_views.record(who=call.token.name, by="api", where=where, number=number)
+            self._number_views.record(who=call.token.name, by="api", where=where, count=number)
 
     def _overdue_before(self) -> datetime:
         return datetime.now(UTC) - timedelta(seconds=self._settings.overdue_seconds)

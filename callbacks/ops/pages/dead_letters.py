@@ -47,7 +47,7 @@ def routes(
     pages = FailurePages(client, bulk_actions)
 
     def record_view(request: Request, failure_list: FailureList) -> None:
-        number_views.record(who=operator(request), by="page", where=f"dead:{failure_list.handler}", number=1)
+        number_views.record(who=operator(request), by="page", where=f"dead:{failure_list.handler}", count=1)
 
     def overview(request: Request) -> Response:
         found = snapshot.read_snapshot(client, settings.durability)

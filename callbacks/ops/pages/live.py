@@ -52,7 +52,7 @@ def routes(live_feed: LiveFeed, streams: EventStreams, number_views: NumberViews
         return streams.respond(request, _events(live_feed, form))
 
     async def _record_view(request: Request, number: int) -> None:
-        await run_in_threadpool(number_views.record, who=operator(request), by="page", where="live", number=number)
+        await run_in_threadpool(number_views.record, who=operator(request), by="page", where="live", count=number)
 
     return [
         Route("/live", show, methods=["GET", "POST"]),

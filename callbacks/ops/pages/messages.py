@@ -66,7 +66,7 @@ def routes(client: redis.Redis, settings: Settings, number_views: NumberViews) -
             if not may_act(request):
                 return render_notice(request, 403, "Whole numbers are not shown", NO_RIGHT)
             seen = len(found.timelines) + len(found.messages)
-            number_views.record(who=operator(request), by="page", where="messages", number=seen)
+            number_views.record(who=operator(request), by="page", where="messages", count=seen)
         return _render_results(
             client,
             settings,

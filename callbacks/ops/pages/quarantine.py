@@ -36,7 +36,7 @@ def routes(
     store = FailureStore(client)
 
     def record_view(request: Request) -> None:
-        number_views.record(who=operator(request), by="page", where="quarantine", number=1)
+        number_views.record(who=operator(request), by="page", where="quarantine", count=1)
 
     def list_failures(request: Request) -> Response:
         return pages.list_page(request, QUARANTINE, _LABELS)
