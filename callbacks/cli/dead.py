@@ -1,4 +1,6 @@
-"""`callbacks dead`: the dead letters, events that a handler gave up on; kept for 30 days, if there is room.
+"""`callbacks dead`: the dead letters, events that a handler gave up on.
+
+They are kept for CALLBACKS_FAILURES_RETENTION_DAYS (30) days, if there is room.
 
 `replay` delivers an event again to its own handler only, with a new set of attempts.
 """

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from callbacks.cli.terminal_text import printable, short
+from shared import retention
 from shared.counted import counted
 from shared.events import rfc3339
 from shared.stored_times import stored_time
@@ -204,7 +205,8 @@ def _advice(row: Row) -> Iterator[str]:
         yield f"    `callbacks handlers drain {row.name}{source}` delivers what waits;"
         yield f"    `callbacks handlers purge {row.name}` discards it; or name it in CALLBACKS_HANDLERS again."
     if state.queue.dead:
-        yield f"    `callbacks dead list {row.name}` shows its dead letters; they are dropped after 30 days."
+        yield f"    `callbacks dead list {row.name}` shows its dead letters; they are dropped after"
+        yield f"    CALLBACKS_FAILURES_RETENTION_DAYS ({retention.FAILURE_DAYS}) days."
 
 
 def _describe_source(row: Row) -> str:

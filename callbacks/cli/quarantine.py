@@ -1,4 +1,6 @@
-"""`callbacks quarantine`: authentic callbacks that could not be read; kept as received for 30 days, if there is room.
+"""`callbacks quarantine`: authentic callbacks that could not be read.
+
+They are kept as received for CALLBACKS_FAILURES_RETENTION_DAYS (30) days, if there is room.
 
 `replay` processes one like every callback, so one that was delivered meanwhile counts as a duplicate.
 """
