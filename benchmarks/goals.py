@@ -175,7 +175,7 @@ COST_GOALS: Final = (
         "file ≤ 0.4 × the body; CPU of Redis ≤ 8 µs",
         (
             _handler_more(cost.FILE, "{:.2f} × the body", maximum=0.4),
-            _handler_more(cost.REDIS_CPU, "{:.0f} µs", maximum=8),
+            _handler_more(cost.REDIS_CPU, "{:.1f} µs", maximum=8),
         ),
     ),
     Goal(

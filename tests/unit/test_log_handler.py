@@ -109,8 +109,15 @@ def test_a_line_that_somebody_left_half_written_does_not_spoil_the_next(tmp_path
     assert path.read_text(encoding="utf-8").splitlines() == ['{"kind":"rep', report().to_json()]
 
 
-def test_what_is_no_regular_file_will_do() -> None:
-    LineWriter(Path("/dev/null"), masked=False).write([report()])
+def test_a_pipe_is_written_like_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        LineWriter(path, masked=False).write([report()])
+        assert os.read(reader, 1 << 16).decode() == report().to_json() + "\n"
+    finally:
+        os.close(reader)
 
 
 def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
