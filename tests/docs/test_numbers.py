@@ -30,7 +30,7 @@ NUMBERS = (
     ("docs/built-in-handlers.md", f"comes again after {redis_stream.MAX_RECENT_IDS:,} others"),
     ("docs/built-in-handlers.md", f"(`jsonl`: {recent_ids.MAX_RECENT_IDS:,})"),
     ("docs/guarantees.md", f"are kept for {retention.FAILURE_DAYS} days"),
-    ("docs/operations.md", f"They are kept for {retention.FAILURE_DAYS} days"),
+    ("docs/operations.md", f"They are kept for `CALLBACKS_FAILURES_RETENTION_DAYS` ({retention.FAILURE_DAYS}) days"),
     ("docs/operations.md", f"at most {live.MAX_EVENTS_PER_SECOND} a second"),
     ("docs/performance.md", "The marks are kept for a day by default" if _SETTINGS.dedupe_seconds == _DAY else ""),
     ("docs/guarantees.md", "the last quarter of a second" if delivery._SETTLE_SECONDS == 0.25 else ""),
