@@ -1,4 +1,4 @@
-"""Records in the action log who saw whole phone numbers on a page, by `/api` or by a command, before.
+"""Records in the action log who sees whole phone numbers, on a page, by `/api` or by a command, before they are shown.
 
 What one user sees within ten minutes is one action, which counts the messages or events. A program that asks for many
 could otherwise push all other actions out of the log.
