@@ -19,7 +19,11 @@ def test_the_check_finds_nothing_to_say_about_redis(start_redis: StartRedis, tmp
     ended = run(
         *("check", "--json"),
         cwd=tmp_path,
-        environment={"REDIS_URL": server.url, "CALLBACKS_TOKENS": f"main={TOKEN}"},
+        environment={
+            "REDIS_URL": server.url,
+            "CALLBACKS_TOKENS": f"main={TOKEN}",
+            "CALLBACKS_RETENTION_DAYS": "30",
+        },
     )
 
     assert ended.returncode == 0, ended.stdout

@@ -66,7 +66,7 @@ def test_costs_stand_before_rates_and_a_handler_s_cost_is_the_difference() -> No
 
     lines = list(table.lines({"cost": compared}))
 
-    assert "0.30 × the body; 8 µs | met |" in next(line for line in lines if line.startswith("| C4"))  # noqa: RUF001
+    assert "0.30 × the body; 8.0 µs | met |" in next(line for line in lines if line.startswith("| C4"))  # noqa: RUF001
     assert lines.index("| | cost | goal | measured | |") < lines.index("| | rate or time | goal | measured | |")
 
 
