@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.counted import counted
 from shared.events import rfc3339
@@ -20,8 +19,8 @@ from shared.number_search import NumberSearch, candidates
 from shared.settings import SqlErasure
 from workers.handlers.optout import forgotten
 from workers.handlers.sql import schema
-from workers.handlers.sql.database_url import DatabaseUrl, open_engine
-from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
+from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
+from workers.handlers.sql.errors import DatabaseUnavailable
 from workers.handlers.sql.tables import messages, opt_outs, replies, statuses
 from workers.personal_data.report import FoundItem, StoreResult
 
@@ -69,15 +68,15 @@ class SqlTables:
                 if table is opt_outs:
                     kept_opt_outs = sum(bool(row["opted_out"]) for row in chosen)
                 found += len(chosen)
-                for first in range(0, 0 if dry_run else len(chosen), _ROWS_PER_STEP):
-                    erased += self._write(table, chosen[first : first + _ROWS_PER_STEP])
+                if chosen and not dry_run:
+                    for number in self._write(table, chosen):
+                        erased += number
             if erased or (self._resumes and not dry_run):
                 self._overwrite_free_pages()
-        except (SQLAlchemyError, DatabaseUnavailable, OSError) as exc:
-            why = f"{self._address.redacted_url}: {translate_error(exc, self._address.redact)}"
-            return StoreResult(
-                store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why, failed=True
-            )
+        except (DatabaseUnavailable, OSError) as exc:
+            left = 0 if dry_run else found - erased
+            why = str(exc) if isinstance(exc, DatabaseUnavailable) else f"{self._address.redacted_url}: {exc}"
+            return StoreResult(store=self.name, found=found, erased=erased, left=left, why=why, failed=True)
         left = 0 if dry_run else found - erased
         why = f"{counted(kept_opt_outs, 'opt-out')} among them: kept under a keyed digest, without the number"
         if left:
@@ -88,49 +87,41 @@ class SqlTables:
 
     def export(self) -> Iterator[FoundItem]:
         """Yield each row that mentions a number. Raise DatabaseUnavailable."""
-        try:
-            for table in _TABLES:
-                for row in self._iterate(table):
-                    content = {
-                        name: rfc3339(value) if hasattr(value, "tzinfo") else value for name, value in row.items()
-                    }
-                    yield FoundItem(where=f"table {table.name}", until=_UNTIL, content=content)
-        except SQLAlchemyError as exc:
-            raise DatabaseUnavailable(
-                f"{self._address.redacted_url}: {translate_error(exc, self._address.redact)}"
-            ) from None
+        for table in _TABLES:
+            for row in self._iterate(table):
+                content = {name: rfc3339(value) if hasattr(value, "tzinfo") else value for name, value in row.items()}
+                yield FoundItem(where=f"table {table.name}", until=_UNTIL, content=content)
 
     def _iterate(self, table: Table) -> Iterator[dict[str, Any]]:
         """Yield the rows of a table that mention a number."""
         if self._address.file is not None and not self._address.file.exists():
             return
-        engine = open_engine(self._address, read_only=True)
-        try:
-            with engine.connect() as connection:
-                if schema.read_state(connection) == "absent":
-                    return
-                statement = select(table).execution_options(stream_results=True, yield_per=_ROWS_PER_READ)
-                with connection.execute(statement) as rows:
-                    for row in rows.mappings():
-                        # Between two values a character that separates no digits.
-                        if self._search.find_in("|".join(value for value in row.values() if isinstance(value, str))):
-                            yield dict(row)
-        finally:
-            engine.dispose()
+        with opened_engine(self._address, read_only=True) as engine, engine.connect() as connection:
+            if schema.read_state(connection) == "absent":
+                return
+            statement = select(table).execution_options(stream_results=True, yield_per=_ROWS_PER_READ)
+            with connection.execute(statement) as rows:
+                for row in rows.mappings():
+                    # Between two values a character that separates no digits.
+                    if self._search.find_in("|".join(value for value in row.values() if isinstance(value, str))):
+                        yield dict(row)
 
-    def _write(self, table: Table, rows: Sequence[dict[str, Any]]) -> int:
-        engine = open_engine(self._address)
-        try:
-            with engine.begin() as connection:
-                if table is opt_outs:
-                    return self._forget_opt_outs(connection, rows)
-                if self._how == "erase":
-                    self._delete(connection, table, [self._key_of(table, row) for row in rows])
-                else:
-                    for row in rows:
-                        self._pseudonymise(connection, table, row)
-        finally:
-            engine.dispose()
+    def _write(self, table: Table, rows: Sequence[dict[str, Any]]) -> Iterator[int]:
+        """Delete or change rows, some in each transaction; yield how many these were, as a later one may fail."""
+        with opened_engine(self._address) as engine:
+            for first in range(0, len(rows), _ROWS_PER_STEP):
+                with engine.begin() as connection:
+                    number = self._write_step(connection, table, rows[first : first + _ROWS_PER_STEP])
+                yield number
+
+    def _write_step(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+        if table is opt_outs:
+            return self._forget_opt_outs(connection, rows)
+        if self._how == "erase":
+            self._delete(connection, table, [self._key_of(table, row) for row in rows])
+        else:
+            for row in rows:
+                self._pseudonymise(connection, table, row)
         return len(rows)
 
     def _forget_opt_outs(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
@@ -195,8 +186,7 @@ class SqlTables:
     def _overwrite_free_pages(self) -> None:
         if self._address.file is not None and not self._address.file.exists():
             return
-        engine = open_engine(self._address)
-        try:
+        with opened_engine(self._address) as engine:
             if self._address.file is not None:
                 with contextlib.closing(engine.raw_connection()) as raw:
                     cursor = raw.cursor()
@@ -205,10 +195,9 @@ class SqlTables:
                     (is_busy, *_) = cursor.fetchone() or (0,)
                     cursor.close()
                 if is_busy:
-                    raise DatabaseUnavailable("another process reads the file, whose log may hold erased rows")
+                    why = "another process reads the file, whose log may hold erased rows"
+                    raise DatabaseUnavailable(f"{self._address.redacted_url}: {why}")
                 return
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 for table in _TABLES:
                     connection.exec_driver_sql(f"VACUUM {table.name}")
-        finally:
-            engine.dispose()

@@ -1,7 +1,7 @@
 """`forget` over opt-outs: the number goes, and the wish not to be written to stays until a later START."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
@@ -117,7 +117,7 @@ def test_a_wish_that_changed_meanwhile_is_left_for_the_next_run(new_database: Ne
     tables = SqlTables(database.address, SEARCH)
     written = tables._write
 
-    def late(table: Any, rows: Any) -> int:
+    def late(table: Any, rows: Any) -> Iterator[int]:
         write(database, said("STOP", minutes=2, sender=NUMBER))
         return written(table, rows)
 

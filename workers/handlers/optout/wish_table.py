@@ -7,14 +7,12 @@ from typing import Any, Final
 
 from msgspec.structs import asdict
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from callbacks import Event
 from workers.handlers.optout import forgotten, number_wishes
 from workers.handlers.optout.number_wishes import NumberWish
 from workers.handlers.sql import schema, texts
-from workers.handlers.sql.database_url import DatabaseUrl, open_engine
-from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
+from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
 from workers.handlers.sql.tables import opt_outs
 
 # In one statement: far within its time-out of 30 s.
@@ -83,20 +81,10 @@ def count_opted_out(connection: Connection) -> int:
 @contextmanager
 def open_for_writing(address: DatabaseUrl) -> Iterator[Connection]:
     """Yield a connection in a transaction, with tables that are made if they are missing. Raise DatabaseUnavailable."""
-    try:
-        engine = open_engine(address)
-        try:
-            schema.prepare(engine)
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
-    except (SQLAlchemyError, OSError) as exc:
-        error = translate_error(exc, address.redact)
-    else:
-        return
-    # Raised without a cause: a driver's message may contain the password.
-    raise DatabaseUnavailable(f"{address.redacted_url} cannot be used: {error}")
+    with opened_engine(address, says=" cannot be used") as engine:
+        schema.prepare(engine)
+        with engine.begin() as connection:
+            yield connection
 
 
 def _wish(row: Sequence[Any]) -> NumberWish:

@@ -5,8 +5,8 @@ No message made here contains the password, not even if the value is not a URL.
 
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any, Final, Self
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from callbacks.distribution import install_command
 from workers.handlers.sql import several_hosts
+from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
 
 DEFAULT_URL: Final = "sqlite:///var/callbacks.db"
 
@@ -121,6 +122,28 @@ class DatabaseUrl:
                 found = re.escape(spelled)
                 text = re.sub(rf"(://[^\s/@]*?:){found}(?=@)|(pass\w*\s*=\s*['\"]?){found}(?!\w)", r"\1\2***", text)
         return text
+
+
+@contextmanager
+def opened_engine(address: DatabaseUrl, *, read_only: bool = False, says: str = "") -> Iterator[Engine]:
+    """Yield an engine as `open_engine` returns it, and close it.
+
+    Raise DatabaseUnavailable for an error of the database: its address, what this `says` of it, and why.
+    """
+    # Only an engine that writes makes a folder and a file.
+    errors = SQLAlchemyError if read_only else (SQLAlchemyError, OSError)
+    try:
+        engine = open_engine(address, read_only=read_only)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+    except errors as exc:
+        error = translate_error(exc, address.redact)
+    else:
+        return
+    # Raised without a cause: a driver's message may contain the password.
+    raise DatabaseUnavailable(f"{address.redacted_url}{says}: {error}")
 
 
 def open_engine(address: DatabaseUrl, *, read_only: bool = False) -> Engine:

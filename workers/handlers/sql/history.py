@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from workers.handlers.sql import conditions, schema, texts
 from workers.handlers.sql.current_status import DELIVERED
-from workers.handlers.sql.database_url import DatabaseUrl, open_engine
-from workers.handlers.sql.errors import DatabaseUnavailable, NoMessages, SchemaMismatch, translate_error
+from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
+from workers.handlers.sql.errors import NoMessages, SchemaMismatch
 from workers.handlers.sql.tables import messages, replies, statuses
 
 # How many messages one statement names, far below the limits of SQLite and PostgreSQL.
@@ -298,27 +297,18 @@ def open_connection(address: DatabaseUrl, *, handler: str = "sql") -> Iterator[C
     """
     if address.file is not None and not address.file.exists():
         raise NoMessages(_no_tables_text(address, handler))
-    engine = open_engine(address, read_only=True)
-    try:
-        with engine.connect() as connection:
-            state = schema.read_state(connection)
-            if state == "newer":
-                raise SchemaMismatch(f"{address.redacted_url}: {schema.newer_schema_text(connection)}")
-            if state == "older":
-                raise SchemaMismatch(
-                    f"{address.redacted_url}: its tables are older: a worker of the handler `{handler}` upgrades them"
-                )
-            if state == "absent":
-                raise NoMessages(_no_tables_text(address, handler))
-            yield connection
-    except SQLAlchemyError as exc:
-        error = translate_error(exc, address.redact)
-    else:
-        return
-    finally:
-        engine.dispose()
-    # Raised without a cause: a driver's message may contain the password.
-    raise DatabaseUnavailable(f"{address.redacted_url} cannot be used: {error}")
+    opened = opened_engine(address, read_only=True, says=" cannot be used")
+    with opened as engine, engine.connect() as connection:
+        state = schema.read_state(connection)
+        if state == "newer":
+            raise SchemaMismatch(f"{address.redacted_url}: {schema.newer_schema_text(connection)}")
+        if state == "older":
+            raise SchemaMismatch(
+                f"{address.redacted_url}: its tables are older: a worker of the handler `{handler}` upgrades them"
+            )
+        if state == "absent":
+            raise NoMessages(_no_tables_text(address, handler))
+        yield connection
 
 
 def _no_tables_text(address: DatabaseUrl, handler: str) -> str:

@@ -8,17 +8,14 @@ and as much time passes before the next.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Engine, delete, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, delete, func, select
 
 from workers.handlers.sql import schema
-from workers.handlers.sql.database_url import DatabaseUrl, open_engine
-from workers.handlers.sql.errors import DatabaseUnavailable, translate_error
+from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
 from workers.handlers.sql.tables import messages, replies, statuses
 
 # Half of what a writer should have to wait at most.
@@ -52,7 +49,7 @@ def find_oldest(url: str) -> datetime | None:
     address = DatabaseUrl.parse(url)
     if address.file is not None and not address.file.exists():
         return None
-    with _opened(address, read_only=True) as engine, engine.connect() as connection:
+    with opened_engine(address, read_only=True) as engine, engine.connect() as connection:
         if schema.read_state(connection) != "current":
             return None
         times = (
@@ -68,7 +65,7 @@ def remove_old(url: str, before: datetime, *, wait: Callable[[float], bool]) -> 
     `wait` waits for some seconds, and returns whether to stop. Raise ValueError and DatabaseUnavailable as above.
     """
     removed = 0
-    with _opened(DatabaseUrl.parse(url)) as engine:
+    with opened_engine(DatabaseUrl.parse(url)) as engine:
         for remove in (_remove_messages, _remove_replies):
             size, more = BatchSize(), True
             while more:
@@ -81,22 +78,6 @@ def remove_old(url: str, before: datetime, *, wait: Callable[[float], bool]) -> 
                 if more and wait(took_seconds):
                     return removed
     return removed
-
-
-@contextmanager
-def _opened(address: DatabaseUrl, *, read_only: bool = False) -> Iterator[Engine]:
-    """Yield an engine, and close it. Raise DatabaseUnavailable."""
-    engine = open_engine(address, read_only=read_only)
-    try:
-        yield engine
-    except (SQLAlchemyError, OSError) as exc:
-        error = translate_error(exc, address.redact)
-    else:
-        return
-    finally:
-        engine.dispose()
-    # Raised without a cause: a driver's message may contain the password.
-    raise DatabaseUnavailable(f"{address.redacted_url}: {error}")
 
 
 def _remove_messages(connection: Connection, before: datetime, rows: int) -> tuple[int, bool]:
