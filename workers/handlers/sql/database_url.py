@@ -5,6 +5,8 @@ No message made here contains the password, not even if the value is not a URL.
 
 import os
 import re
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ DEFAULT_URL: Final = "sqlite:///var/callbacks.db"
 CONNECT_SECONDS: Final = 5
 LOCK_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 30
+_WAL_PAUSE_SECONDS: Final = 0.01
 
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
@@ -211,9 +214,7 @@ def _sqlite(address: DatabaseUrl, file: Path, *, read_only: bool) -> Engine:
         connection.isolation_level = None  # we begin transactions explicitly
         if read_only:
             return
-        # With WAL, readers and the writer do not wait for each other. It is a property of the file, set once.
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")  # what is committed survives the machine's crash
 
     @event.listens_for(engine, "begin")
@@ -222,3 +223,16 @@ def _sqlite(address: DatabaseUrl, file: Path, *, read_only: bool) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Have readers and the writer not wait for each other. It is a property of the file, set once."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            # While another process changes it too, SQLite refuses at once, whatever its time-out.
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_WAL_PAUSE_SECONDS)
