@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from callbacks.ops.status import overdue
 from shared import settings
 from shared.errors import ConfigurationError
 from shared.events import rfc3339
@@ -47,7 +48,7 @@ def database_address() -> DatabaseUrl:
 
 def overdue_before() -> datetime:
     """Return before when the first report of a message came that is overdue now if it has no final status."""
-    return datetime.now(UTC) - timedelta(seconds=settings.load(process="history").overdue_seconds)
+    return overdue.overdue_before(settings.load(process="history"))
 
 
 def to_json(value: msgspec.Struct) -> bytes:

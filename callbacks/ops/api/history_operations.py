@@ -5,7 +5,6 @@ whole numbers, which nobody sees without an entry in the action log.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +25,7 @@ from callbacks.ops.api.history_forms import (
 )
 from callbacks.ops.api.operations import Call, Operation
 from callbacks.ops.api.parameters import make_cursor, parse_cursor, parse_since
+from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.events import known_status
 from shared.settings import Settings
@@ -111,7 +111,7 @@ class HistoryReader:
                     statuses=list(map(known_status, query.status)),
                     since=None if query.since is None else parse_since(query.since),
                     job=query.job,
-                    overdue_before=self._overdue_before() if query.overdue else None,
+                    overdue_before=overdue_before(self._settings) if query.overdue else None,
                     after=parse_cursor(query.cursor),
                     limit=query.limit + 1,
                 )
@@ -189,16 +189,13 @@ class HistoryReader:
             since = parse_since("7d")
         with open_tables(self._settings) as connection:
             found = read_jobs(
-                connection, overdue_before=self._overdue_before(), since=since, job=query.job, limit=query.limit
+                connection, overdue_before=overdue_before(self._settings), since=since, job=query.job, limit=query.limit
             )
         return JobsList(jobs=found)
 
     def _record_view(self, call: Call, where: str, number: int) -> None:
         if call.query.numbers == "full":
             self._number_views.record(who=call.token.name, by="api", where=where, count=number)
-
-    def _overdue_before(self) -> datetime:
-        return datetime.now(UTC) - timedelta(seconds=self._settings.overdue_seconds)
 
 
 def _check_numbers(call: Call) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Final, Literal
 
-import msgspec
 import redis
 from msgspec import Struct
 
@@ -22,6 +22,11 @@ from workers.admin.action_log import Action, ActionLog
 from workers.failures.failure_list import handler_names
 from workers.runtime import pause
 from workers.runtime.pause import PausedBy
+
+_SUMMARIES: Final[dict[Literal["pause", "resume"], str]] = {
+    "pause": "Pause a handler. New events wait; calls in progress finish.",
+    "resume": "Resume a handler.",
+}
 
 
 class HealthForm(Struct, frozen=True, kw_only=True):
@@ -49,8 +54,7 @@ def operations(client: redis.Redis, settings: Settings, overdue: OverdueCounter 
     cells = cell_rows.open_reader(settings) if settings.cells else None
 
     def read() -> ServiceStatus:
-        found = service_status.read_status(client, settings, audit_cache)
-        return found if overdue is None else msgspec.structs.replace(found, overdue=overdue.status)
+        return service_status.with_overdue(service_status.read_status(client, settings, audit_cache), overdue)
 
     def health(_: Call) -> dict[str, Any]:
         if cells is None:
@@ -63,13 +67,11 @@ def operations(client: redis.Redis, settings: Settings, overdue: OverdueCounter 
         own = StatusSummary("good", "") if rows else REDIS_UNAVAILABLE
         return _health(summarize_cells(rows, own), every) | cells_as_json(readings)
 
-    def change(call: Call, what: str) -> HandlerPauseForm:
+    def change(what: Literal["pause", "resume"], call: Call) -> HandlerPauseForm:
         handler = call.path["handler"]
         if handler not in handler_names(client):
             raise problems.not_found("There is no such handler.")
-        action = Action(
-            who=call.token.name, by="api", what="pause" if what == "pause" else "resume", where=f"handler:{handler}"
-        )
+        action = Action(who=call.token.name, by="api", what=what, where=f"handler:{handler}")
         with action_log.record(action):
             if what == "pause":
                 pause.pause(client, handler)
@@ -82,25 +84,18 @@ def operations(client: redis.Redis, settings: Settings, overdue: OverdueCounter 
 
     return (
         Operation(name="health", path="/api/health", summary="How the service is.", call=health, results=(HealthForm,)),
-        Operation(
-            name="pause",
-            method="POST",
-            path="/api/handlers/{handler}/pause",
-            summary="Pause a handler. New events wait; calls in progress finish.",
-            call=lambda call: change(call, "pause"),
-            results=(HandlerPauseForm,),
-            role="act",
-            problems=(404,),
-        ),
-        Operation(
-            name="resume",
-            method="POST",
-            path="/api/handlers/{handler}/resume",
-            summary="Resume a handler.",
-            call=lambda call: change(call, "resume"),
-            results=(HandlerPauseForm,),
-            role="act",
-            problems=(404,),
+        *(
+            Operation(
+                name=what,
+                method="POST",
+                path=f"/api/handlers/{{handler}}/{what}",
+                summary=summary,
+                call=partial(change, what),
+                results=(HandlerPauseForm,),
+                role="act",
+                problems=(404,),
+            )
+            for what, summary in _SUMMARIES.items()
         ),
     )
 

@@ -133,8 +133,7 @@ class NoticeService:
     def _read_alerts(self) -> tuple[Sequence[Alert], bool]:
         try:
             status = service_status.read_status(self._client, self._settings, self._audit_cache)
-            overdue = None if self._overdue is None else self._overdue.status
-            return alerts.find_alerts(replace(status, overdue=overdue)), True
+            return alerts.find_alerts(service_status.with_overdue(status, self._overdue)), True
         except redis.RedisError as exc:
             return [alerts.redis_unavailable(type(exc).__name__)], False
         except Exception as exc:  # noqa: BLE001 # a damaged value may raise anything, and must not end the notices

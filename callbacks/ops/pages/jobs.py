@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from callbacks.ops.html.renderer import render_page
+from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.single_flight import SingleFlight
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.settings import Settings
@@ -56,12 +57,11 @@ def routes(settings: Settings) -> list[Route]:
 
 
 def _read(settings: Settings) -> "list[JobSummary]":
-    now = datetime.now(UTC)
+    since = datetime.now(UTC) - SINCE
     with open_tables(settings) as connection:
         from workers.handlers.sql.jobs import read_jobs  # noqa: PLC0415 # an extra, which is there now
 
-        overdue_before = now - timedelta(seconds=settings.overdue_seconds)
-        return read_jobs(connection, overdue_before=overdue_before, since=now - SINCE, limit=MAX_JOBS)
+        return read_jobs(connection, overdue_before=overdue_before(settings), since=since, limit=MAX_JOBS)
 
 
 def _parse_page(text: str) -> int:

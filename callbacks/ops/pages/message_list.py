@@ -4,7 +4,7 @@ It is read from the tables of the handler `sql`, and needs no Redis.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlencode
 
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from callbacks.ops.html.renderer import render_page
+from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.events import STATUSES, known_status
 from shared.settings import Settings
@@ -91,15 +92,15 @@ def _read(
     from workers.handlers.sql.history import History  # noqa: PLC0415 # an extra
     from workers.handlers.sql.jobs import read_jobs  # noqa: PLC0415
 
-    overdue_before = datetime.now(UTC) - timedelta(seconds=settings.overdue_seconds)
+    first_before = overdue_before(settings)
     rows = History(connection).messages(
         statuses=[wanted.status] if wanted.status else (),
         job=wanted.job or None,
-        overdue_before=overdue_before if wanted.overdue else None,
+        overdue_before=first_before if wanted.overdue else None,
         after=after,
         limit=ROWS + 1,
     )
-    jobs = read_jobs(connection, overdue_before=overdue_before, job=wanted.job, limit=_MAX_JOBS) if wanted.job else []
+    jobs = read_jobs(connection, overdue_before=first_before, job=wanted.job, limit=_MAX_JOBS) if wanted.job else []
     return list(rows), jobs
 
 

@@ -13,7 +13,6 @@ from typing import Final
 import redis
 from markupsafe import Markup
 from msgspec import Struct
-from msgspec.structs import replace
 
 from callbacks.ops.html import charts
 from callbacks.ops.html.renderer import render_fragment
@@ -124,8 +123,7 @@ class NowFeed:
         return self._render_last(heading, REDIS_UNREADABLE)
 
     def _render_status(self, found: ServiceStatus) -> NowContent:
-        if self._overdue is not None:
-            found = replace(found, overdue=self._overdue.status)
+        found = service_status.with_overdue(found, self._overdue)
         heading, content, summary = render_status(found, {} if self._backlog is None else self._backlog.by_bucket())
         self._last = LastStatus(found.at, Markup(content))  # noqa: S704 # a template made it
         return NowContent(heading + content, summary)

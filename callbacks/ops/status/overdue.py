@@ -29,6 +29,11 @@ _WARNING_SHARE: Final = 0.01
 log = get_logger("callbacks.overdue")
 
 
+def overdue_before(settings: Settings) -> datetime:
+    """Return before when the first report of a message came that is overdue now if it has no final status."""
+    return datetime.now(UTC) - timedelta(seconds=settings.overdue_seconds)
+
+
 class OverdueStatus(Struct, frozen=True, kw_only=True):
     """How many messages have no final status `after_seconds` after their first report; None if that is not known.
 
@@ -105,12 +110,11 @@ class OverdueCounter:
 
 
 def _read(settings: Settings) -> OverdueStatus:
-    first_before = datetime.now(UTC) - timedelta(seconds=settings.overdue_seconds)
     try:
         with open_tables(settings) as connection:
             from workers.handlers.sql.overdue import count_overdue  # noqa: PLC0415 # an extra, which is there now
 
-            found = count_overdue(connection, first_before=first_before)
+            found = count_overdue(connection, first_before=overdue_before(settings))
     except TablesEmpty:
         return OverdueStatus(after_seconds=settings.overdue_seconds, messages=0)
     return OverdueStatus(after_seconds=settings.overdue_seconds, **msgspec.structs.asdict(found))

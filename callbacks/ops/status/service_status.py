@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from callbacks.ops.status import snapshot
 from callbacks.ops.status.audit_cache import AuditCache, Balance
-from callbacks.ops.status.overdue import OverdueStatus
+from callbacks.ops.status.overdue import OverdueCounter, OverdueStatus
 from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
 from shared.durability import Finding
@@ -218,6 +218,11 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         max_silence_seconds=settings.notify_silence_seconds,
         damaged=found.damaged,
     )
+
+
+def with_overdue(status: ServiceStatus, counter: OverdueCounter | None) -> ServiceStatus:
+    """Return the status with the overdue messages that `counter` knows of; without a counter, the same."""
+    return status if counter is None else msgspec.structs.replace(status, overdue=counter.status)
 
 
 def read_handler(
