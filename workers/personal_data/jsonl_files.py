@@ -4,16 +4,14 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-
-import msgspec
 
 from shared.number_search import NumberSearch
 from workers.handlers.jsonl import folder
 from workers.personal_data import file_lines
-from workers.personal_data.report import FoundItem, StoreResult
+from workers.personal_data.report import FoundItem, StoreResult, parse_line
 
 _UNTIL: Final = "until the file is removed"
 # Files are compressed one after the other; each takes seconds.
@@ -81,7 +79,7 @@ class JsonlFiles:
     @contextmanager
     def _no_compression(self) -> Iterator[None]:
         """Hold the lock of those that compress closed files. Raise TimeoutError."""
-        lock = os.open(self._directory / ".gzip-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        lock = os.open(self._directory / folder.GZIP_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             deadline = time.monotonic() + _LOCK_SECONDS
             while True:
@@ -95,13 +93,6 @@ class JsonlFiles:
             yield
         finally:
             os.close(lock)
-
-
-def parse_line(line: str) -> dict[str, object]:
-    """Return the event of a line, or its text if it is none."""
-    with suppress(msgspec.DecodeError):
-        return msgspec.json.decode(line, type=dict[str, object])
-    return {"text": line}
 
 
 def _close(path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Final
 
 from shared.number_search import NumberSearch
 from workers.personal_data import file_lines
-from workers.personal_data.jsonl_files import parse_line
-from workers.personal_data.report import FoundItem, StoreResult
+from workers.personal_data.report import FoundItem, StoreResult, parse_line
 
 _UNTIL: Final = "until the file is removed or rotated"
 _MASKED: Final = (

@@ -1,8 +1,10 @@
 """What was found, erased and left in each store, and what is there now."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 
@@ -32,6 +34,13 @@ class FoundItem(Struct, frozen=True, kw_only=True):
     where: str
     until: str
     content: Mapping[str, Any]
+
+
+def parse_line(line: str) -> Mapping[str, Any]:
+    """Return the event of a line that a handler wrote, or its text if it is none."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(line, type=dict[str, Any])
+    return {"text": line}
 
 
 def add_pass(earlier: StoreResult, later: StoreResult) -> StoreResult:

@@ -7,7 +7,6 @@ for no longer than a batch of theirs takes. At the end freed pages are overwritt
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -29,7 +28,6 @@ _TABLES: Final = (messages, statuses, replies, opt_outs)
 _ROWS_PER_READ: Final = 1000
 _ROWS_PER_STEP: Final = 200
 _PSEUDONYM_BYTES: Final = 8
-_KEY_BYTES: Final = 64
 # What says who somebody is, or what they wrote. A row keeps its message's id, times, status and error code.
 _NUMBERS: Final = frozenset(("recipient", "recipient_key", "sender", "sender_key", "number", "number_key"))
 _OF_AN_OPT_OUT: Final = ("source", "channel", "recipient", "keyword", "event_id")
@@ -180,8 +178,7 @@ class SqlTables:
         return self._digest(value)
 
     def _digest(self, text: str) -> str:
-        key = hashlib.blake2b(self._secret.encode(), digest_size=_KEY_BYTES).digest()
-        return hashlib.blake2b(text.encode(), key=key, digest_size=_PSEUDONYM_BYTES).hexdigest()
+        return forgotten.keyed_digest(text, self._secret, size_bytes=_PSEUDONYM_BYTES)
 
     def _overwrite_free_pages(self) -> None:
         if self._address.file is not None and not self._address.file.exists():

@@ -12,8 +12,7 @@ from rq.utils import as_text
 
 from shared import connections
 from shared.number_search import NumberSearch
-from workers.personal_data.jsonl_files import parse_line
-from workers.personal_data.report import FoundItem, StoreResult
+from workers.personal_data.report import FoundItem, StoreResult, parse_line
 from workers.runtime import scripts
 
 _UNTIL: Final = "until CALLBACKS_STREAM_MAXLEN newer entries have come"

@@ -8,17 +8,17 @@ from tests.unit.test_caller import reports
 from workers.declaration import ATTRIBUTE
 from workers.deliver.call.caller import Caller
 from workers.handlers.sql import handler as sql
-from workers.handlers.sql.database_url import DatabaseUrl
-from workers.handlers.sql.event_store import EventStore
-from workers.handlers.sql.writer import write_events
 
 
 def test_the_connection_is_closed_when_the_worker_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = EventStore(DatabaseUrl.parse(f"sqlite:///{tmp_path}/events.db"), write_events)
-    monkeypatch.setattr(sql, "_store", lambda: store)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/events.db")
+    sql._store.cache_clear()
+    try:
+        store = sql._store()
+        with Caller(getattr(sql.sql, ATTRIBUTE)) as calls:
+            list(calls.call(reports(2)))
+            assert store._engine is not None
 
-    with Caller(getattr(sql.sql, ATTRIBUTE)) as calls:
-        list(calls.call(reports(2)))
-        assert store._engine is not None
-
-    assert store._engine is None
+        assert store._engine is None
+    finally:
+        sql._store.cache_clear()

@@ -23,6 +23,8 @@ from typing import Final
 from callbacks import disk
 
 GZIP_SUFFIX: Final = ".gz"
+# Who compresses closed files, or rewrites them, holds a lock on it.
+GZIP_LOCK: Final = ".gzip-lock"
 _NAME: Final = re.compile(r"events-([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}\.[0-9]{3}Z)\.jsonl(\.gz)?")
 _STAMP: Final = "%Y-%m-%dT%H%M%S.%f"
 # The files hold personal data: the service's group may read them, others may not.

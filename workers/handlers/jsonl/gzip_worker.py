@@ -61,7 +61,7 @@ class GzipWorker:
     def compress_closed(self) -> None:
         """Compress all closed files, unless another process does so. Raise the first error after the last file."""
         try:
-            lock = os.open(self._directory / ".gzip-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            lock = os.open(self._directory / folder.GZIP_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except FileNotFoundError:
             return  # no event was written yet
         try:

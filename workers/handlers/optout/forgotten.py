@@ -4,14 +4,15 @@ The key is CALLBACKS_FORGET_SECRET or, without it, a random one in the database.
 process without that key says that it does not know, and not that nobody opted out.
 """
 
+import functools
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
+from workers.handlers.sql.database_url import read_value
 from workers.handlers.sql.tables import digest_keys, opt_outs
 from workers.handlers.sql.writer import insert_statement
 
@@ -31,9 +32,8 @@ class UnknownKey(ValueError):
 
 
 def read_secret(environ: Mapping[str, str]) -> str:
-    """Return CALLBACKS_FORGET_SECRET, or the content of the file that CALLBACKS_FORGET_SECRET_FILE names."""
-    file = environ.get("CALLBACKS_FORGET_SECRET_FILE", "").strip()
-    return (Path(file).read_text(encoding="utf-8") if file else environ.get("CALLBACKS_FORGET_SECRET", "")).strip()
+    """Return CALLBACKS_FORGET_SECRET, or the content of its file."""
+    return read_value(environ, "CALLBACKS_FORGET_SECRET").strip()
 
 
 def read_keys(connection: Connection, secret: str) -> list[str]:
@@ -44,8 +44,12 @@ def read_keys(connection: Connection, secret: str) -> list[str]:
 
 def digest(number_key: str, key: str) -> str:
     """Return what a row has instead of `number_key`."""
-    hashed = hashlib.blake2b(number_key.encode(), key=_key_bytes(key), digest_size=_DIGEST_BYTES)
-    return f"{_name(key)}{hashed.hexdigest()}"
+    return f"{_name(key)}{keyed_digest(number_key, key, size_bytes=_DIGEST_BYTES)}"
+
+
+def keyed_digest(text: str, key: str, *, size_bytes: int) -> str:
+    """Return a digest in hexadecimal, from which nobody without the key can find the text by trying."""
+    return hashlib.blake2b(text.encode(), key=_key_bytes(key), digest_size=size_bytes).hexdigest()
 
 
 def check_keys(connection: Connection, keys: Sequence[str], *, later_than: str) -> None:
@@ -131,9 +135,9 @@ def _rank(rank: str) -> str:
 
 
 def _name(key: str) -> str:
-    named = hashlib.blake2b(b"name", key=_key_bytes(key), digest_size=_KEY_NAME_BYTES).hexdigest()
-    return f"{_PREFIX}{named}:"
+    return f"{_PREFIX}{keyed_digest('name', key, size_bytes=_KEY_NAME_BYTES)}:"
 
 
+@functools.lru_cache(maxsize=8)  # of a few keys, for each row
 def _key_bytes(key: str) -> bytes:
     return hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest()

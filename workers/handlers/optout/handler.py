@@ -11,15 +11,14 @@ the replies wait and are retried.
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from callbacks import Reject, ReplyEvent, handler
 from callbacks.opt_outs import Keywords
 from workers.handlers.optout import forgotten
 from workers.handlers.optout.wish_table import write_events
 from workers.handlers.sql.database_url import DatabaseUrl, read_url
-from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventStore
+from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventStore, closing
 
 
 # Read at the first event, not on import: processes that do not run this handler import the module too.
@@ -30,15 +29,6 @@ def _store() -> EventStore:
     return EventStore(DatabaseUrl.parse(read_url(os.environ)), write)
 
 
-@contextmanager
-def lifespan() -> Iterator[None]:
-    """Close the connection when the worker process stops. It is opened at the first use."""
-    try:
-        yield
-    finally:
-        _store().close()
-
-
 @handler(
     ReplyEvent,
     name="optout",
@@ -46,7 +36,7 @@ def lifespan() -> Iterator[None]:
     batch=True,
     attempts=ATTEMPTS,
     timeout_seconds=TIMEOUT_SECONDS,
-    lifespan=lifespan,
+    lifespan=closing(_store),
     settings=_store,
 )
 def optout(events: Sequence[ReplyEvent]) -> None:

@@ -40,12 +40,17 @@ _UNMISTAKABLE_CHARACTERS: Final = 8
 
 
 def read_url(environ: Mapping[str, str]) -> str:
-    """Return DATABASE_URL, or the content of the file that DATABASE_URL_FILE names. Raise OSError.
+    """Return DATABASE_URL, or the content of its file. Raise OSError."""
+    return read_value(environ, "DATABASE_URL")
+
+
+def read_value(environ: Mapping[str, str], variable: str) -> str:
+    """Return a variable's value, or the content of the file that the variable with _FILE names. Raise OSError.
 
     The settings, which every process reads first, have checked that only one of the two is set.
     """
-    file = environ.get("DATABASE_URL_FILE", "").strip()
-    return Path(file).read_text(encoding="utf-8") if file else environ.get("DATABASE_URL", "")
+    file = environ.get(f"{variable}_FILE", "").strip()
+    return Path(file).read_text(encoding="utf-8") if file else environ.get(variable, "")
 
 
 @dataclass(frozen=True, slots=True)

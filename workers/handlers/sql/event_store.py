@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection, Engine
@@ -106,6 +107,19 @@ class EventStore:
         if self._unavailable_since is not None:
             log.info("database_available", seconds=round(time.monotonic() - self._unavailable_since))
             self._unavailable_since = None
+
+
+def closing(store: Callable[[], EventStore]) -> Callable[[], AbstractContextManager[None]]:
+    """Return a handler's lifespan that closes its store's connection. That is opened at the first use."""
+
+    @contextmanager
+    def lifespan() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            store().close()
+
+    return lifespan
 
 
 def _rejection(error: EventRejected, events: Sequence[Event]) -> Exception:

@@ -8,12 +8,11 @@ all events are retried; if it rejects the values of one event, only that event b
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from callbacks import Event, ReplyEvent, ReportEvent, handler
 from workers.handlers.sql.database_url import DatabaseUrl, read_url
-from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventStore
+from workers.handlers.sql.event_store import ATTEMPTS, TIMEOUT_SECONDS, EventStore, closing
 from workers.handlers.sql.writer import write_events
 
 
@@ -23,15 +22,6 @@ def _store() -> EventStore:
     return EventStore(DatabaseUrl.parse(read_url(os.environ)), write_events)
 
 
-@contextmanager
-def lifespan() -> Iterator[None]:
-    """Close the connection when the worker process stops. It is opened at the first use."""
-    try:
-        yield
-    finally:
-        _store().close()
-
-
 @handler(
     ReportEvent,
     ReplyEvent,
@@ -39,7 +29,7 @@ def lifespan() -> Iterator[None]:
     batch=True,
     attempts=ATTEMPTS,
     timeout_seconds=TIMEOUT_SECONDS,
-    lifespan=lifespan,
+    lifespan=closing(_store),
     settings=_store,
 )
 def sql(events: Sequence[Event]) -> None:
