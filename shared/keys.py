@@ -96,7 +96,7 @@ RETENTION: Final = "cb:retention"
 # The counter of replies that had the `req_uuid` of another reply, and were delivered.
 REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"
 
-DAY_SECONDS: Final = 86_400
+DAY_SECONDS: Final = retention.DAY_SECONDS
 # Workers drop failures, and count them as dropped (`retention.FAILURE_DAYS`). If none does so for a month longer than
 # any setting allows, Redis deletes them, and they stay counted as kept.
 FAILURE_EXPIRY_SECONDS: Final = (retention.MAX_FAILURE_DAYS + 30) * DAY_SECONDS

@@ -10,14 +10,12 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import failure_options
+from callbacks.cli import failure_options, message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.pause_notice import PauseNotice
 from callbacks.cli.redis_connection import open_redis
-from shared import settings
 from shared.counted import counted
-from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339
 from shared.stored_times import stored_time
 from workers.admin import handler_catalog, queue_state
@@ -26,7 +24,6 @@ from workers.declaration import Handler
 from workers.expand import subscriptions
 from workers.expand.subscriptions import Subscriptions
 from workers.handlers.sql import stored_events
-from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.errors import DatabaseUnavailable
 
 _PAUSE_SECONDS: Final = 0.2
@@ -87,7 +84,7 @@ def backfill(
     """
     with open_redis() as (loaded, client):
         handler = handler_catalog.find_handler(name, loaded.handlers)
-        address, kinds = _address(), _kinds(handler, kind)
+        address, kinds = message_history.database_address(), _kinds(handler, kind)
         offers = None if anyway else _require_subscriptions(client, name)
         until = min(until or datetime.now(UTC), _latest_end(offers))
         if until <= since:
@@ -109,13 +106,6 @@ def backfill(
         except DatabaseUnavailable as exc:
             raise click.ClickException(str(exc)) from exc
     _print_result(name, counter, total, dry_run=dry_run, as_json=as_json)
-
-
-def _address() -> DatabaseUrl:
-    try:
-        return DatabaseUrl.parse(settings.load(process="history").database_url)
-    except ValueError as exc:
-        raise ConfigurationError([str(exc)]) from exc
 
 
 def _kinds(handler: Handler, kind: str | None) -> set[str]:

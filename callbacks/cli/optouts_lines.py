@@ -12,18 +12,16 @@ from typing import Any, Final
 import msgspec
 
 from callbacks import phone_numbers
+from shared.number_search import MAX_DIGITS, MIN_DIGITS
 from workers.handlers.optout.number_wishes import NumberWish
 from workers.handlers.sql import texts
 
-# A number with its country code has at most 15 digits (E.164); no country's numbers with it have fewer than 7.
-_DIGITS: Final = range(7, 16)
+_DIGITS: Final = range(MIN_DIGITS, MAX_DIGITS + 1)
 _TRUE: Final = frozenset(("", "true", "yes", "1"))
 _FALSE: Final = frozenset(("false", "no", "0"))
 _TEXTS: Final = ("channel", "recipient", "keyword", "event_id")
 # Spreadsheets of some countries separate cells by semicolons.
 _DELIMITERS: Final = ",;\t"
-
-
 # What an export has in the place of a number that was forgotten.
 FORGOTTEN: Final = "forgotten"
 

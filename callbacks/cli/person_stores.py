@@ -9,7 +9,7 @@ import click
 import redis
 
 from callbacks.distribution import MissingExtra
-from shared import connections, settings
+from shared import connections
 from shared.errors import ConfigurationError
 from shared.number_search import NotANumber, NumberSearch, comparable_number
 from shared.settings import Settings
@@ -106,15 +106,12 @@ def rewrite_redis_files(loaded: Settings) -> Iterator[StoreResult]:
 
 
 def _sql_tables(loaded: Settings, search: NumberSearch, *, resumes: bool) -> PersonStore:
-    from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415 # an extra
+    from callbacks.cli import message_history  # noqa: PLC0415 # an extra
     from workers.personal_data.sql_tables import SqlTables  # noqa: PLC0415
 
     if loaded.forget_sql == "pseudonymise" and not loaded.forget_secret:
         raise ConfigurationError(
             ["CALLBACKS_FORGET_SECRET is not set: CALLBACKS_FORGET_SQL=pseudonymise needs it as a key"]
         )
-    try:
-        address = DatabaseUrl.parse(settings.load(process="history").database_url)
-    except ValueError as exc:
-        raise ConfigurationError([str(exc)]) from exc
+    address = message_history.database_address()
     return SqlTables(address, search, how=loaded.forget_sql, secret=loaded.forget_secret, resumes=resumes)
