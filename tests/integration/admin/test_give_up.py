@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from callbacks import ReportEvent, Retry
 from callbacks.cli.main import main
 from shared import connections, keys, queues
+from tests.integration.admin.scheduled_events import fail, rows
 from tests.integration.harness import HandlerTotals, Harness, open_harness
-from tests.integration.scripted_handlers import accept_and_expand, other, script, single
+from tests.integration.scripted_handlers import other, single
 from tests.redis_server import RedisServer
 from workers.admin.action_log import ActionLog
 from workers.admin.give_up import GivenUp, GiveUpStep
-from workers.admin.scheduled_retries import RetryFilter, RetryRow, ScheduledRetries
+from workers.admin.scheduled_retries import RetryRow, ScheduledRetries
 
 QUEUE = queues.delivery_queue("single")
 
@@ -30,22 +30,6 @@ def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def callbacks(*arguments: str, text: str | None = None) -> Result:
     return CliRunner().invoke(main, ("retries", "give-up", *arguments), input=text)
-
-
-def closed(event: ReportEvent) -> None:
-    raise Retry(3600, reason="shop is closed")
-
-
-def fail(harness: Harness, *message_ids: str) -> list[RetryRow]:
-    """Let these events fail at `single` and wait an hour for their retries; return those."""
-    accept_and_expand(harness, *message_ids)
-    script.act = closed
-    harness.deliver(single)
-    return rows(harness)
-
-
-def rows(harness: Harness) -> list[RetryRow]:
-    return list(ScheduledRetries(harness.connection).iterate(RetryFilter(handler="single")))
 
 
 def give_up(harness: Harness, *retries: RetryRow) -> GivenUp:

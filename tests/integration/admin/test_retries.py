@@ -14,13 +14,14 @@ from click.testing import CliRunner, Result
 from callbacks import ReplyEvent, ReportEvent, Retry, handler
 from callbacks.cli.main import main
 from shared import connections, keys, queue_jobs, queues
+from tests.integration.admin.scheduled_events import closed, fail, rows
 from tests.integration.faults import Faulty
 from tests.integration.harness import HandlerTotals, Harness, due_now, open_harness, reply, statuses
 from tests.integration.scripted_handlers import accept_and_expand, fail_for, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin import scheduled_retries
 from workers.admin.action_log import ActionLog
-from workers.admin.scheduled_retries import RetryCursor, RetryFilter, RetryRow, ScheduledRetries
+from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
 from workers.runtime import pause
 from workers.runtime.job_transitions import JobTransitions
 
@@ -41,22 +42,6 @@ def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def callbacks(*arguments: str, text: str | None = None) -> Result:
     return CliRunner().invoke(main, ("retries", *arguments), input=text)
-
-
-def closed(event: ReportEvent) -> None:
-    raise Retry(3600, reason="shop is closed")
-
-
-def fail(harness: Harness, *message_ids: str) -> list[RetryRow]:
-    """Let these events fail at `single` and wait an hour for their retries; return those of `single`."""
-    accept_and_expand(harness, *message_ids)
-    script.act = closed
-    harness.deliver(single)
-    return rows(harness, RetryFilter(handler="single"))
-
-
-def rows(harness: Harness, wanted: RetryFilter) -> list[RetryRow]:
-    return list(ScheduledRetries(harness.connection).iterate(wanted))
 
 
 def locations(harness: Harness) -> list[str]:
