@@ -29,9 +29,12 @@ _UNTIL: Final = "until it is replayed or dropped, at most CALLBACKS_FAILURES_RET
 _READ_SIZE: Final = 500
 # What gzip may make of a body: as for a replay.
 _MAX_PLAIN_BYTES: Final = 64 << 20
-_NAMES: Final = ("body", "event", "headers", "error", "traceback", "kind", "records", "source", "received_ms")
+_NAMES: Final = (
+    "body", "event", "headers", "error", "traceback", "whole_error", "whole_traceback",
+    "kind", "records", "source", "received_ms",
+)  # fmt: skip
 # What may quote a number.
-_SEARCHED: Final = ("event", "error", "traceback", "headers")
+_SEARCHED: Final = ("event", "error", "traceback", "whole_error", "whole_traceback", "headers")
 
 
 class Failures:

@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from callbacks import Reject
 from shared import batches, keys, queues
 from shared.batches import Quarantined
 from shared.number_search import NumberSearch
@@ -32,7 +34,7 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:
 def forget(harness: Harness, *, dry_run: bool = False, wait_seconds: float = 0.0) -> dict[str, StoreResult]:
     stores = (WaitingJobs(harness.connection, SEARCH), Failures(harness.connection, SEARCH))
     results = erasure.erase_until_clean(stores, dry_run=dry_run, wait_seconds=wait_seconds)
-    return {result.store: result for result in results}
+    return {result.store: msgspec.structs.replace(result, seconds=0.0) for result in results}
 
 
 def everything(harness: Harness) -> str:
@@ -134,6 +136,21 @@ def test_a_scheduled_retry_and_a_dead_letter_go_too(harness: Harness) -> None:
 
     assert results["failures"].erased == harness.counters()["report.forgotten:whole"] > 0
     assert NUMBER[3:] not in everything(harness)
+    assert harness.audit().balances
+
+
+def test_a_dead_letter_of_somebody_else_goes_if_what_its_handler_raised_quotes_the_number(harness: Harness) -> None:
+    script.act = lambda _event: (_ for _ in ()).throw(Reject(f"call +{NUMBER} first"))
+    harness.accept(status(record("1"), record("2")))
+    harness.expand()
+    harness.deliver(single)
+    assert harness.totals(single).dead == 2
+    assert NUMBER in everything(harness)
+
+    results = forget(harness)
+
+    assert results["failures"].erased == 2
+    assert NUMBER not in everything(harness)
     assert harness.audit().balances
 
 
