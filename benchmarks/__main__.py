@@ -23,6 +23,7 @@ TABLES: Final = (
     "throughput_of_handlers",
     "growth",
     "cells",
+    "forget",
 )
 
 

@@ -40,6 +40,8 @@ class Scale(Struct, frozen=True, kw_only=True):
     bundles: tuple[int, ...]
     growth_callbacks: int
     growth_reports: int
+    history: tuple[int, int, int]
+    """Rows and failures in which people are searched, and how many people are forgotten."""
 
 
 SCALES: Final = {
@@ -63,6 +65,7 @@ SCALES: Final = {
             bundles=(1, 3, 10, 100, 1_000, 5_000),
             growth_callbacks=20_000,
             growth_reports=60_000,
+            history=(10_000_000, 200_000, 1_000),
         ),
         Scale(
             name="quick",
@@ -82,6 +85,7 @@ SCALES: Final = {
             bundles=(1, 5_000),
             growth_callbacks=3_000,
             growth_reports=10_000,
+            history=(300_000, 10_000, 100),
         ),
         Scale(
             name="tiny",
@@ -101,6 +105,7 @@ SCALES: Final = {
             bundles=(10,),
             growth_callbacks=100,
             growth_reports=100,
+            history=(2_500, 400, 20),
         ),
     )
 }

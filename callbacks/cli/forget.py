@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 import click
@@ -21,7 +22,7 @@ from workers.admin import action_log
 from workers.admin.action_log import Action, ActionLog, ActionProgress
 from workers.expand import forgotten
 from workers.personal_data import erasure
-from workers.personal_data.report import StoreResult
+from workers.personal_data.report import StoreResult, timed
 from workers.personal_data.stores import NOT_REACHED
 
 # As long as a mark may live: until then a repeat is recognised.
@@ -87,9 +88,9 @@ def _erase(loaded: Settings, client: redis.Redis, search: NumberSearch, *, dry_r
         forgotten.remember(client, search.numbers, seconds=math.ceil(_DEDUPE_TIMES * loaded.dedupe_seconds))
     yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)
     for store in others:
-        yield store.erase(dry_run=dry_run)
+        yield timed(partial(store.erase, dry_run=dry_run))
     for own in person_stores.own_stores(loaded, search):
-        yield own if isinstance(own, StoreResult) else own.erase(dry_run=dry_run)
+        yield own if isinstance(own, StoreResult) else timed(partial(own.erase, dry_run=dry_run))
     if not dry_run:
         # Also if nothing was found: an earlier run may have been interrupted before this.
         yield from person_stores.rewrite_redis_files(loaded)
@@ -108,10 +109,11 @@ def _to_json(
 
 
 def _to_text(results: Sequence[StoreResult], *, dry_run: bool) -> Iterator[str]:
-    yield f"{'store':10}  {'found':>9}  {'erased':>9}  {'left':>9}"
+    yield f"{'store':10}  {'found':>9}  {'erased':>9}  {'left':>9}  {'seconds':>7}"
     for result in results:
         why = f"  {result.why}" if result.why else ""
-        yield f"{result.store:10}  {result.found:>9,}  {result.erased:>9,}  {result.left:>9,}{why}"
+        counts = f"{result.found:>9,}  {result.erased:>9,}  {result.left:>9,}  {result.seconds:>7.1f}"
+        yield f"{result.store:10}  {counts}{why}"
     yield ""
     if dry_run:
         yield "Nothing was changed: --dry-run."

@@ -20,7 +20,7 @@ from workers.personal_data.jobs import WaitingJobs
 from workers.personal_data.jsonl_files import JsonlFiles
 from workers.personal_data.log_lines import LogLines
 from workers.personal_data.redis_files import RedisFiles
-from workers.personal_data.report import StoreResult
+from workers.personal_data.report import StoreResult, timed
 from workers.personal_data.spool_files import SpoolFiles
 from workers.personal_data.stores import PersonStore
 from workers.personal_data.stream_entries import StreamEntries
@@ -100,7 +100,7 @@ def rewrite_redis_files(loaded: Settings) -> Iterator[StoreResult]:
     for url in dict.fromkeys((loaded.redis_url, loaded.stream_url or loaded.redis_url)):
         client = connections.connect(url)
         try:
-            yield RedisFiles(client).rewrite()
+            yield timed(RedisFiles(client).rewrite)
         finally:
             client.close()
 

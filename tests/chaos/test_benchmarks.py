@@ -22,9 +22,9 @@ from tests.redis_server import require
 WHOLE = "CHAOS_SECONDS" in os.environ
 ALL = (
     *("cost", "acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth"),
-    "cells",
+    *("cells", "forget"),
 )
-TABLES = ALL if WHOLE else ("drain",)
+TABLES = ALL if WHOLE else ("drain", "forget")
 whole = pytest.mark.skipif(not WHOLE, reason="a minute of processor time: `make chaos` runs it")
 
 

@@ -5,9 +5,10 @@ Safe while workers run, and after a kill: each change is one atomic step, and ru
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from workers.personal_data.report import StoreResult, add_pass
+from workers.personal_data.report import StoreResult, add_pass, timed
 from workers.personal_data.stores import PersonStore
 
 # How long it waits for jobs that run. A handler's call may take 30 s, a batch several calls.
@@ -23,13 +24,13 @@ def erase_until_clean(
     A job that was running may be a retry or a dead letter by then, so one pass is not enough.
     """
     deadline = time.monotonic() + wait_seconds
-    totals = [store.erase(dry_run=dry_run) for store in stores]
+    totals = [timed(partial(store.erase, dry_run=dry_run)) for store in stores]
     results: Sequence[StoreResult] = totals
     while not dry_run and any(result.found for result in results):
         if any(result.left for result in results):
             if time.monotonic() >= deadline:
                 break
             time.sleep(_PAUSE_SECONDS)
-        results = [store.erase(dry_run=False) for store in stores]
+        results = [timed(partial(store.erase, dry_run=False)) for store in stores]
         totals = [add_pass(earlier, later) for earlier, later in zip(totals, results, strict=True)]
     return totals

@@ -1,6 +1,7 @@
 """What was found, erased and left in each store, and what is there now."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ class StoreResult(Struct, frozen=True, kw_only=True):
     """The result for one store, in its own unit (records, events, lines, rows).
 
     `left` of `found` could not be erased; `why` says why, and what to do. `failed`: the store
-    could not be searched, or not whole. With neither `why` is a remark.
+    could not be searched, or not whole. With neither `why` is a remark. `seconds` is how long it took.
     """
 
     store: str
@@ -21,6 +22,7 @@ class StoreResult(Struct, frozen=True, kw_only=True):
     left: int = 0
     why: str = ""
     failed: bool = False
+    seconds: float = 0.0
 
     @property
     def is_complete(self) -> bool:
@@ -43,6 +45,13 @@ def parse_line(line: str) -> Mapping[str, Any]:
     return {"text": line}
 
 
+def timed(erase: Callable[[], StoreResult]) -> StoreResult:
+    """Return the result of an erasure, with the time that it took."""
+    began = time.monotonic()
+    result = erase()
+    return msgspec.structs.replace(result, seconds=round(time.monotonic() - began, 3))
+
+
 def add_pass(earlier: StoreResult, later: StoreResult) -> StoreResult:
     """Return the sum over two passes of one store: what is left is what the later one left."""
     return StoreResult(
@@ -52,4 +61,5 @@ def add_pass(earlier: StoreResult, later: StoreResult) -> StoreResult:
         left=later.left,
         why=later.why,
         failed=later.failed,
+        seconds=round(earlier.seconds + later.seconds, 3),
     )
