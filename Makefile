@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint types imports unit tests api deploy-check chaos soak hosts forget fuzz bench bench-quick bench-peers profile docs lock clean
+.PHONY: help demo test test-newest lint types imports unit tests api deploy-check chaos soak hosts forget fuzz bench bench-quick bench-peers profile docs lock dist dist-check clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -139,6 +139,12 @@ lock: .venv/.test  ## compile all locks anew
 	$(COMPILE) --extra forward --extra notify --extra otel --extra postgres --extra sql --constraint requirements.txt --output-file requirements-image.txt pyproject.toml requirements-install.in
 	$(COMPILE) --output-file requirements-server.txt requirements-server.in
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
+
+dist: .venv/.test  ## the source archive and the wheel of a commit, with their digests, in dist (COMMIT)
+	$(BIN)/python -m scripts.dist $(if $(COMMIT),--commit $(COMMIT))
+
+dist-check: dist  ## install each into an empty environment, without a Redis server, and run the demo there
+	$(BIN)/python -m scripts.dist_check
 
 clean:  ## remove what was built here, not what was received (./var)
 	rm -rf .venv .venv-newest .venv-deploy benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,1 +1,1 @@
-"""What `make` runs before the service is installed: the standard library alone."""
+"""What `make` runs: the standard library alone, as the service is not installed before."""

@@ -1,6 +1,7 @@
 """What is released: a wheel and a source archive that hold all that runs, and a plain install that runs it."""
 
 import configparser
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -20,9 +21,12 @@ import pytest
 from packaging.requirements import Requirement
 
 from callbacks.distribution import DISTRIBUTION
+from scripts import dist
 from tests.acceptance.processes import REPOSITORY
+from tests.docs import pages
 
 PACKAGES = ("callbacks", "ingest", "shared", "workers")
+MADE_AT = 1_800_000_000  # seconds since 1970
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 # Import each command, as calling it would, and print the errors.
@@ -43,12 +47,7 @@ print(json.dumps(errors))
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the archives; the wheel is built from the source archive."""
     folder = tmp_path_factory.mktemp("release")
-    # A copy, as building leaves files in the folder.
-    for name in PACKAGES:
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, folder)
-    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", ".", cwd=folder)
+    dist.build(_copied(folder / "source"), folder / "dist", made_at=MADE_AT)
     return folder / "dist"
 
 
@@ -86,12 +85,28 @@ def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
         assert needed in names
 
 
-def test_the_source_archive_has_them_too_and_what_a_build_needs(built: Path) -> None:
+def test_the_source_archive_has_every_file_of_the_repository(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
-    assert {*_package_files(), "pyproject.toml", "README.md", "LICENSE"} <= names
+    made = {"PKG-INFO", "setup.cfg"}
+    assert {name for name in names if ".egg-info/" not in name} - made == set(_repository_files())
+
+
+def test_another_build_has_the_same_bytes(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built elsewhere, later, by somebody with other rights, another zone and another order of files."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONHASHSEED", "77")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    before = os.umask(0o077)
+    try:
+        dist.build(_copied(tmp_path / "elsewhere", reverse=True), tmp_path / "dist", made_at=MADE_AT)
+    finally:
+        os.umask(before)
+
+    assert _digests(tmp_path / "dist") == _digests(built)
 
 
 def test_the_wheel_says_what_the_project_is(wheel: Path) -> None:
@@ -105,6 +120,8 @@ def test_the_wheel_says_what_the_project_is(wheel: Path) -> None:
     assert folder == f"fortytwo_callbacks-{PROJECT['version']}.dist-info"
     assert metadata["Name"] == DISTRIBUTION
     assert metadata["License-Expression"] == PROJECT["license"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).strip() == (REPOSITORY / "README.md").read_text().strip()
     assert licence == (REPOSITORY / "LICENSE").read_bytes()
     assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
     assert dict(entry_points["console_scripts"]) == PROJECT["scripts"]
@@ -112,7 +129,7 @@ def test_the_wheel_says_what_the_project_is(wheel: Path) -> None:
         assert dict(entry_points[group]) == points
 
 
-@pytest.mark.parametrize("arguments", [("--version",), ("check", "--help"), ("ops", "--help")])
+@pytest.mark.parametrize("arguments", [("--version",), ("check", "--help")])
 def test_a_plain_install_runs(plain_install: Path, arguments: tuple[str, ...], tmp_path: Path) -> None:
     output = _run(str(plain_install / "callbacks"), *arguments, cwd=tmp_path)
 
@@ -136,10 +153,27 @@ def test_it_has_all_but_the_commands_of_extras_and_these_say_what_to_install(
 
 
 def _package_files() -> Iterator[str]:
-    for package in PACKAGES:
-        for path in (REPOSITORY / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield str(path.relative_to(REPOSITORY))
+    for name in _repository_files():
+        if name.partition("/")[0] in PACKAGES:
+            yield name
+
+
+def _repository_files() -> Iterator[str]:
+    for path in pages.files():
+        if path.name != ".git":  # a file in a second work tree
+            yield str(path.relative_to(REPOSITORY))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def _copied(folder: Path, *, reverse: bool = False) -> Path:
+    """Copy the repository to `folder`, as building leaves files there; return it."""
+    for name in sorted(_repository_files(), reverse=reverse):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder
 
 
 def _dependencies() -> set[Path]:

@@ -3,7 +3,6 @@
 import ast
 import asyncio
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -128,16 +127,10 @@ def test_its_one_test_is_found(blocks: list[Block]) -> None:
 
 
 @with_blocks(PAGE, "How to make a release")
-def test_its_wheel_is_built(blocks: list[Block], tmp_path: Path) -> None:
+def test_its_archives_are_built_by_a_target_of_make(blocks: list[Block]) -> None:
     (block,) = blocks
-    for name in ("callbacks", "ingest", "shared", "workers"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, tmp_path)
-    command = block.text.strip()
-    assert command.startswith(".venv/bin/python -m pip wheel ")
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 
-    built = shell(command.replace(".venv/bin/python", sys.executable), tmp_path)
-
-    assert built.returncode == 0, built.stderr
-    assert list((tmp_path / "dist").glob("*callbacks-*.whl"))
+    assert block.text == "make dist-check\n"
+    assert re.search(r"^dist-check: dist .*\n\t\$\(BIN\)/python -m scripts\.dist_check$", makefile, re.MULTILINE)
+    assert re.search(r"^dist: .*\n\t\$\(BIN\)/python -m scripts\.dist ", makefile, re.MULTILINE)
