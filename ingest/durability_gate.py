@@ -14,7 +14,7 @@ import redis.asyncio
 from ingest import log
 from shared import durability
 from shared.durability import Barrier, Finding
-from shared.settings import Durability
+from shared.setting_values import Durability
 
 CHECK_SECONDS: Final = 3.0
 # While a check fails, so that Redis is used again soon after it has recovered.

@@ -12,7 +12,7 @@ from typing import Any, Final
 import redis
 
 from shared import memory
-from shared.settings import Durability
+from shared.setting_values import Durability
 
 CONFIG_PARAMETERS: Final = (
     "appendonly",

@@ -14,6 +14,8 @@ from typing import Final, Literal, TypeAlias
 from shared import connections, disk
 
 Role: TypeAlias = Literal["read", "act"]
+Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
+SqlErasure: TypeAlias = Literal["erase", "pseudonymise"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))

@@ -1,6 +1,5 @@
 """The options of `callbacks check` that are for a body: which file, and how it is posted."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final, TypeVar
 
@@ -76,7 +75,5 @@ def _encode(value: str) -> bytes:
 
 
 def _read_limit() -> int:
-    others = [
-        field.metadata["variable"] for field in dataclasses.fields(settings.Settings) if field.name != "max_body_bytes"
-    ]
+    others = [setting.variable for name, setting in settings.BY_FIELD.items() if name != "max_body_bytes"]
     return settings.load(unused=others).max_body_bytes

@@ -7,7 +7,8 @@ import click
 import redis
 
 from shared import connections, settings
-from shared.settings import Process, Settings
+from shared.setting_groups.setting import Process
+from shared.settings import Settings
 
 
 @contextmanager

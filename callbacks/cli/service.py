@@ -109,7 +109,11 @@ class Service:
         """The environment of the processes."""
         own = {**self._own_environment, "REDIS_URL": self.redis.url}
         # The user may have set the file instead, and both together are an error.
-        files = {f"{variable}_FILE": "" for variable in settings.FROM_FILE if variable in own}
+        files = {
+            f"{each.variable}_FILE": ""
+            for each in settings.BY_FIELD.values()
+            if each.from_file and each.variable in own
+        }
         return {**os.environ, **own, **files}
 
     def _start(self, part: str) -> None:

@@ -16,6 +16,7 @@ from shared.errors import ConfigurationError
 from shared.liveness import Liveness
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
+from shared.setting_groups.setting import Process
 from workers.admin.action_trimmer import ActionTrimmer
 from workers.expand import known_handlers, subscriptions
 from workers.expand.known_handlers import KnownHandlers
@@ -85,7 +86,7 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
     sys.exit(_supervise(loaded, specs, grace_seconds=seconds + SETTLE_SECONDS, stores=stores))
 
 
-def _settings(process: settings.Process) -> settings.Settings:
+def _settings(process: Process) -> settings.Settings:
     logs.configure()
     unknown_settings.log_warnings()
     return settings.load(process=process, needs=("REDIS_URL",))

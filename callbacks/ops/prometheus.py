@@ -20,7 +20,7 @@ from callbacks.ops.status.overdue import OverdueCounter
 from shared import connections
 from shared.cells import Cell
 from shared.cells_reader import CellsReader
-from shared.settings import Durability
+from shared.setting_values import Durability
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 AUDIT_EVERY_SECONDS: Final = 60.0

@@ -5,7 +5,8 @@ from typing import Final
 
 import yaml
 
-from shared import batches, keys, settings
+from shared import batches, keys
+from shared.setting_groups.web import MAX_BODY_BYTES
 from tests.acceptance.processes import Running, descendants_of, started
 from tests.deploy.deployment import DEPLOY, environment
 from tests.memory import resident_mib
@@ -22,7 +23,7 @@ def test_the_largest_callback_is_expanded_within_the_memory_of_a_pod(start_redis
         worker = start("worker", "expand", CALLBACKS_HANDLERS="log")
         expand(server, worker, 1, once=b'{"data":[%s]}' % (RECORD % 0))
         small_mib = peaks_mib(tmp_path)
-        records = settings.MAX_BODY_BYTES // SHARE // len(RECORD % 100_000)
+        records = MAX_BODY_BYTES // SHARE // len(RECORD % 100_000)
         body = b'{"data":[%s]}' % b",".join(RECORD % number for number in range(1, records + 1))
         expand(server, worker, records + 1, once=body)
         grown_mib = peaks_mib(tmp_path) - small_mib

@@ -20,13 +20,18 @@ from workers.personal_data import stores
 _WORDS: Final = ("none", "standard output")
 
 
-def settings_table() -> Iterator[str]:
-    """Yield the table of all settings."""
-    yield "| variable | default | meaning |"
-    yield "|---|---|---|"
-    for row in settings.table_rows():
-        default = row.default if row.default.startswith(_WORDS) or "`" in row.default else f"`{row.default}`"
-        yield f"| `{row.variable}` | {default} | {row.help} |"
+def settings_tables() -> Iterator[str]:
+    """Yield the tables of all settings, each with its heading."""
+    for title, rows in settings.tables():
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield "| variable | default | meaning |"
+        yield "|---|---|---|"
+        for row in rows:
+            default = row.default if row.default.startswith(_WORDS) or "`" in row.default else f"`{row.default}`"
+            yield f"| `{row.variable}` | {default} | {row.help} |"
+    yield ""
 
 
 def forward_table() -> Iterator[str]:
@@ -71,7 +76,7 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("docs/scaling.md", "<!-- scaling: made by make docs -->", lambda: capacity.lines(table.read(RESULTS))),
     ("docs/scaling.md", "<!-- limits: made by make docs -->", lambda: capacity.limit_lines(table.read(RESULTS))),
     ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(table.read(RESULTS))),
-    ("docs/settings.md", "<!-- settings: made by make docs -->", settings_table),
+    ("docs/settings.md", "<!-- settings: made by make docs -->", settings_tables),
     ("docs/privacy.md", "<!-- stores: made by make docs -->", stores_table),
     ("docs/privacy.md", "<!-- unreachable: made by make docs -->", unreachable_list),
     ("docs/guarantees.md", "<!-- hosts: made by make hosts -->", hosts_table),

@@ -4,6 +4,7 @@ import re
 from typing import get_args
 
 from shared import refusals, settings
+from shared.setting_values import Durability
 from tests.docs import pages
 from tests.hosts import faults, results
 
@@ -13,7 +14,7 @@ PAGE = "docs/guarantees.md"
 def test_its_table_has_each_level_of_durability() -> None:
     rows = pages.rows(PAGE, "`CALLBACKS_DURABILITY`", "a 200 survives", "it does not survive")
 
-    assert [re.findall(r"`(\w+)`", cells[0])[0] for cells in rows] == list(get_args(settings.Durability))
+    assert [re.findall(r"`(\w+)`", cells[0])[0] for cells in rows] == list(get_args(Durability))
     assert "(default)" in rows[0][0]
     assert settings.load({}).durability == "fsync"
 

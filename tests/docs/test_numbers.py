@@ -9,6 +9,7 @@ import callbacks
 from callbacks.ops.access import sessions
 from callbacks.ops.status import audit_cache
 from shared import live, retention, settings
+from shared.setting_groups.web import MAX_BODY_BYTES
 from tests.docs import pages
 from workers.deliver import delivery, retries
 from workers.handlers.jsonl import recent_ids
@@ -37,7 +38,7 @@ NUMBERS = (
     ("SECURITY.md", f"read at most {audit_cache.MAX_JOBS:,} jobs"),
     ("SECURITY.md", f"after {_WORDS[sessions.IDLE_SECONDS // 3600]} idle hours"),
     ("SECURITY.md", f"after {_WORDS[sessions.MAX_SECONDS // 3600]} in any case"),
-    ("CHANGELOG.md", f"at most {settings.MAX_BODY_BYTES >> 20} MiB"),
+    ("CHANGELOG.md", f"at most {MAX_BODY_BYTES >> 20} MiB"),
     ("CHANGELOG.md", f"reads at most {audit_cache.MAX_JOBS:,} jobs"),
 )
 

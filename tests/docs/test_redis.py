@@ -3,7 +3,7 @@
 import re
 from typing import get_args
 
-from shared import settings
+from shared.setting_values import Durability
 from tests.docs import pages
 
 
@@ -20,5 +20,5 @@ def test_each_service_of_its_table_has_a_level_or_is_said_to_be_unusable() -> No
     assert len(rows) > 10
     for service, *_, advice in rows:
         levels = set(re.findall(r"`(\w+)`", advice)) - {"INFO"}
-        assert levels <= set(get_args(settings.Durability)), service
+        assert levels <= set(get_args(Durability)), service
         assert levels or advice.startswith("not usable"), service

@@ -5,6 +5,7 @@ import pytest
 from shared import settings
 from shared.cells import parse_cells
 from shared.errors import ConfigurationError
+from shared.setting_groups.setting import Process
 
 SECRET = "hunter2hunter2"
 
@@ -66,7 +67,7 @@ def test_no_url_of_a_cell_is_in_a_repr() -> None:
 
 
 @pytest.mark.parametrize("process", ["ops", "cells"])
-def test_the_first_cell_is_the_redis_of_a_process_that_has_no_other(process: settings.Process) -> None:
+def test_the_first_cell_is_the_redis_of_a_process_that_has_no_other(process: Process) -> None:
     environ = {"CALLBACKS_CELLS": "a=redis://h/0,b=redis://g/0"}
 
     assert settings.load(environ, process=process, needs=("REDIS_URL",)).redis_url == "redis://h/0"
@@ -75,7 +76,7 @@ def test_the_first_cell_is_the_redis_of_a_process_that_has_no_other(process: set
 
 
 @pytest.mark.parametrize("process", ["web", "expand", "deliver", "command"])
-def test_all_others_work_on_one_redis_and_need_its_own_url(process: settings.Process) -> None:
+def test_all_others_work_on_one_redis_and_need_its_own_url(process: Process) -> None:
     for value in ("a=redis://h/0,b=redis://g/0", "wrong"):
         with pytest.raises(ConfigurationError) as error:
             settings.load({"CALLBACKS_CELLS": value}, process=process, needs=("REDIS_URL",))

@@ -1,6 +1,5 @@
 """`callbacks check` says of a wrong setting what the process that reads it says at its start, for each setting."""
 
-import dataclasses
 import importlib
 import socket
 from pathlib import Path
@@ -14,7 +13,6 @@ from callbacks.cli.main import main
 from ingest.prometheus.server import MetricsServer
 from shared import logs, settings
 from shared.background import Background
-from shared.settings import Settings
 from workers import registry
 from workers.declaration import HandlerError
 from workers.handlers.stream.handler import EventStream
@@ -167,7 +165,7 @@ def test_check_says_what_the_process_says(
 
 
 def test_each_setting_is_tried() -> None:
-    variables = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
+    variables = {setting.variable for setting in settings.BY_FIELD.values()}
 
     assert {variable for variable, _, _ in WRONG} | set(ONLY_ADVICE) == variables
 

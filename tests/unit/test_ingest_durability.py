@@ -16,7 +16,7 @@ from shared.durability import (
     query,
     read_barrier,
 )
-from shared.settings import Durability
+from shared.setting_values import Durability
 
 CONFIG = {
     "appendonly": "yes",

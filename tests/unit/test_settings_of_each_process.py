@@ -1,6 +1,5 @@
 """A wrong setting stops the processes that read it, with its name, and no other: each process with each setting."""
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Final, get_args
@@ -12,7 +11,7 @@ from callbacks.cli import ops_address, ports, web, worker
 from callbacks.cli.main import main
 from shared import logs, settings
 from shared.errors import ConfigurationError
-from shared.settings import READ_BY, Process, Settings
+from shared.setting_groups.setting import Process
 from workers import registry
 from workers.handlers.jsonl import handler as jsonl
 
@@ -24,7 +23,7 @@ PROCESSES: Final[dict[Process, str]] = {
     "deliver": "worker deliver --handler jsonl",
     "ops": "ops --port 0",
 }
-EVERY: Final = frozenset(PROCESSES)
+SETTINGS: Final = {each.variable: each for each in settings.BY_FIELD.values()}
 # A wrong value of each setting, as it is in the environment.
 WRONG: Final = {
     "PORT": "80000",
@@ -114,7 +113,8 @@ def readers(variable: str) -> frozenset[str]:
     """Return which of the processes read a variable."""
     if variable in OF_OTHER_HANDLERS:
         return frozenset()
-    return EVERY & READ_BY.get(variable.removesuffix("_FILE"), EVERY)
+    setting = SETTINGS.get(variable) or SETTINGS[variable.removesuffix("_FILE")]
+    return frozenset(process for process in PROCESSES if setting.is_read_by(process))
 
 
 @pytest.fixture
@@ -186,10 +186,7 @@ def test_a_handlers_wrong_setting_stops_its_own_workers_alone(variable: str, sta
 
 
 def test_each_setting_and_each_process_is_tried() -> None:
-    variables = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
-    files = {f"{name}_FILE" for name in settings.FROM_FILE}
+    files = {f"{variable}_FILE" for variable, each in SETTINGS.items() if each.from_file}
 
-    assert set(WRONG) | set(OF_THIS_HANDLER) | set(NEVER_WRONG) == variables | files
-    assert set(READ_BY) <= variables
+    assert set(WRONG) | set(OF_THIS_HANDLER) | set(NEVER_WRONG) == SETTINGS.keys() | files
     assert set(PROCESSES) == set(get_args(Process)) - {"command", "cells", "history", "notify"}
-    assert set().union(*READ_BY.values()) <= set(get_args(Process))

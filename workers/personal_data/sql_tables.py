@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, select
 from shared.counted import counted
 from shared.events import rfc3339
 from shared.number_search import NumberSearch, candidates
-from shared.settings import SqlErasure
+from shared.setting_values import SqlErasure
 from workers.handlers.optout import forgotten
 from workers.handlers.sql import schema
 from workers.handlers.sql.database_url import DatabaseUrl, opened_engine

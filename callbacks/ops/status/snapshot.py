@@ -22,7 +22,7 @@ from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import RecentRate
 from shared.retention import RetentionState
-from shared.settings import Durability
+from shared.setting_values import Durability
 from workers.expand import subscriptions
 from workers.runtime import pause
 from workers.runtime.pause import PauseState
