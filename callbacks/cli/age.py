@@ -1,15 +1,15 @@
-"""The type of options such as `--since`: a point in time, given as its age."""
+"""The type of options such as `--since`: a point in time, given as its age or as a date."""
 
 from datetime import datetime
 from typing import Any
 
 import click
 
-from shared.ages import parse_age
+from shared.ages import parse_moment
 
 
 class Age(click.ParamType[datetime]):
-    """A point in time, written as a duration before now: 90s, 30m, 2h, 7d or 4w."""
+    """A point in time: a duration before now (90s, 30m, 2h, 7d, 4w), or a date, perhaps with a time, in UTC."""
 
     name = "age"
 
@@ -18,6 +18,6 @@ class Age(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return parse_age(str(value))
+            return parse_moment(str(value))
         except ValueError as exc:
             self.fail(str(exc), param, ctx)

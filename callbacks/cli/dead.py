@@ -5,19 +5,20 @@ They are kept for CALLBACKS_FAILURES_RETENTION_DAYS (30) days, if there is room.
 `replay` delivers an event again to its own handler only, with a new set of attempts.
 """
 
-from datetime import datetime
+from itertools import islice
 
 import click
 import msgspec
 
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command, Group
-from callbacks.cli.failure_options import Wanted
 from callbacks.cli.numbers_option import numbers_option
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
 from workers.admin import dead_letter_export, error_groups, replay_outcome
 from workers.admin.message_forms import Numbers, shown_number
+from workers.failures import iteration
+from workers.failures.cursor import FailureFilter
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
@@ -31,19 +32,27 @@ def dead() -> None:
 
 @dead.command("list", cls=Command)
 @click.argument("handler", required=False)
+@failure_options.filter_options
 @failure_options.paging_options
 @numbers_option
 @click.option("--group", "by_error", is_flag=True, help="Count the newest 20,000 dead letters of HANDLER by error.")
 @failure_options.json_option
 def list_letters(
-    *, handler: str | None, skip: int, limit: int, numbers: Numbers, by_error: bool, as_json: bool
+    *,
+    handler: str | None,
+    wanted: FailureFilter,
+    skip: int,
+    limit: int,
+    numbers: Numbers,
+    by_error: bool,
+    as_json: bool,
 ) -> None:
     """List the dead letters of HANDLER.
 
-    Oldest first; for each its id, when it was given up on, handler, attempts, message id, status, phone number and
+    Newest first; for each its id, when it was given up on, handler, attempts, message id, status, phone number and
     error. Without HANDLER, list how many each handler has.
     """
-    with failure_options.open_failures() as (client, store, *_):
+    with failure_options.open_failures() as (client, store, _):
         if handler is None:
             if by_error:
                 raise click.UsageError("Give HANDLER: --group counts the dead letters of one handler.")
@@ -61,11 +70,14 @@ def list_letters(
                 line = f"{group.dead:>9,}  {group.newest_at}  {terminal_text.short(group.error)}"
                 click.echo(msgspec.json.encode(found) if as_json else line)
             return
-        for row in store.list_dead_letters(handler, skip=skip, limit=limit):
+        for row in islice(iteration.iterate_summaries(client, handler, wanted, skip=skip), limit):
             shown = msgspec.structs.replace(row, number=shown_number(row.number, numbers))
             click.echo(msgspec.json.encode(shown) if as_json else _as_line(shown))
         if not as_json:
-            click.echo(f"{store.count(dead_letters_of(handler)):,} in total")
+            matching = (
+                "" if wanted.matches_all else f"{iteration.count(client, dead_letters_of(handler), wanted):,} match; "
+            )
+            click.echo(f"{matching}{store.count(dead_letters_of(handler)):,} in total")
 
 
 def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
@@ -87,7 +99,7 @@ def show(*, handler: str, event_id: str, numbers: Numbers, as_json: bool) -> Non
 
     Phone numbers and texts are masked. `--numbers full --json` prints the event as `handlers try --event -` takes it.
     """
-    with failure_options.open_failures() as (_, store, *_):
+    with failure_options.open_failures() as (_, store, _):
         letter = _shown(store.read_dead_letter(handler, event_id), numbers)
     if as_json:
         click.echo(_as_json(letter))
@@ -100,20 +112,20 @@ def show(*, handler: str, event_id: str, numbers: Numbers, as_json: bool) -> Non
 
 @dead.command(cls=Command)
 @click.argument("handler")
+@click.argument("ids", metavar="[ID]…", nargs=-1)
 @failure_options.filter_options
 @numbers_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
-def export(*, handler: str, error: str, since: datetime | None, numbers: Numbers, as_csv: bool) -> None:
-    """Print all dead letters of HANDLER as JSON lines or CSV.
+def export(*, handler: str, ids: tuple[str, ...], wanted: FailureFilter, numbers: Numbers, as_csv: bool) -> None:
+    """Print dead letters of HANDLER as JSON lines or CSV.
 
-    Oldest first, without a limit. Phone numbers and texts are masked. With `--numbers full` each line has the whole
-    event too, and the error as the handler raised it.
+    All, or those of the ids; newest first, without a limit. Phone numbers and texts are masked. With `--numbers full`
+    each line has the whole event too, and the error as the handler raised it.
     """
-    with failure_options.open_failures() as (_, store, *_):
+    with failure_options.open_failures() as (client, store, _):
         _require_list(store, handler)
-        for line in dead_letter_export.iterate_lines(
-            store, handler, as_csv=as_csv, is_full=numbers == "full", error=error, since=since
-        ):
+        letters = iteration.iterate_letters(client, handler, wanted, ids=ids)
+        for line in dead_letter_export.iterate_lines(letters, as_csv=as_csv, is_full=numbers == "full"):
             click.echo(line, nl=False)
 
 
@@ -123,15 +135,12 @@ def export(*, handler: str, error: str, since: datetime | None, numbers: Numbers
 @failure_options.all_option
 @failure_options.filter_options
 @failure_options.json_option
-def replay(
-    *, handler: str, ids: tuple[str, ...], select_all: bool, error: str, since: datetime | None, as_json: bool
-) -> None:
+def replay(*, handler: str, ids: tuple[str, ...], select_all: bool, wanted: FailureFilter, as_json: bool) -> None:
     """Deliver dead letters to HANDLER again, with a new set of attempts.
 
-    Those of the ids, or all; --error and --since narrow that down, and without ids stand for all that match.
+    Those of the ids, or all; --error, --since and --until narrow that down, and without ids stand for all that match.
     """
-    wanted = Wanted(error, since)
-    failure_options.require_selection(ids, select_all=select_all, wanted=wanted)
+    failure_options.require_selection(ids, wanted, select_all=select_all)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
         selection = failure_options.select(failures, failure_list, ids, wanted)
@@ -168,27 +177,25 @@ def outcome(*, action_id: str, as_json: bool) -> None:
 @failure_options.yes_option
 @failure_options.json_option
 def drop(
-    *,
-    handler: str,
-    ids: tuple[str, ...],
-    select_all: bool,
-    error: str,
-    since: datetime | None,
-    yes: bool,
-    as_json: bool,
+    *, handler: str, ids: tuple[str, ...], select_all: bool, wanted: FailureFilter, yes: bool, as_json: bool
 ) -> None:
     """Drop dead letters of HANDLER permanently.
 
-    Those of the ids, or all; --error and --since narrow that down, and without ids stand for all that match.
+    `callbacks dead export`, with the same options, keeps a copy of them.
+
+    Those of the ids, or all; --error, --since and --until narrow that down, and without ids stand for all that match.
     """
-    wanted = Wanted(error, since)
-    failure_options.require_selection(ids, select_all=select_all, wanted=wanted)
+    failure_options.require_selection(ids, wanted, select_all=select_all)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
         selection = failure_options.select(failures, failure_list, ids, wanted)
         if not yes:
-            size = failure_options.selection_size(selection)
-            click.confirm(f"Drop {counted(size, 'dead letter')} of {handler!r} permanently?", abort=True, err=True)
+            letters = counted(failure_options.selection_size(selection), "dead letter")
+            click.confirm(
+                f"Drop {letters} of {handler!r} permanently? `callbacks dead export` keeps a copy.",
+                abort=True,
+                err=True,
+            )
         failure_options.run_on(failures, "drop", failure_list, selection, as_json=as_json)
 
 

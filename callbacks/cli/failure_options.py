@@ -1,5 +1,6 @@
 """What `callbacks quarantine` and `callbacks dead` share: options, selecting failures, replaying and dropping them."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,12 @@ import redis
 
 from callbacks.cli.age import Age
 from callbacks.cli.redis_connection import open_redis
-from shared.events import rfc3339
 from workers.admin import action_log, replay_outcome
 from workers.admin.action_log import Action, ActionLog
 from workers.admin.bulk_action import Task
-from workers.failures.cursor import Cursor, FailureFilter, IndexReader
-from workers.failures.failure import DeadLetterRow, FailureNotFound
+from workers.failures import iteration
+from workers.failures.cursor import FailureFilter
+from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList
 from workers.failures.store import FailureStore, ListSnapshot, Selection
 
@@ -25,7 +26,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Fewer are done before a progress bar would help.
 _PROGRESS_BAR_MIN: Final = 1000
-_ROWS_PER_READ: Final = 1000
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 all_option: Final = click.option("--all", "select_all", is_flag=True, help="All that are there now.")
@@ -42,24 +42,17 @@ def paging_options(function: Function) -> Function:
     )(function)
 
 
-def filter_options(function: Function) -> Function:
-    """Add the options `--error` and `--since` to a command."""
-    function = click.option("--since", type=Age(), help="Only those since then: 90s, 30m, 2h, 7d.")(function)
-    return click.option(
-        "--error", metavar="TEXT", default="", help="Only those whose error contains TEXT, in any case."
-    )(function)
+def filter_options(function: Function) -> Callable[..., Any]:
+    """Add `--error`, `--since` and `--until` to a command, which gets them as a filter, `wanted`."""
 
+    @click.option("--error", metavar="TEXT", default="", help="Only those whose error contains TEXT, in any case.")
+    @click.option("--since", type=Age(), help="Only those since then: 90s, 30m, 2h, 7d, or 2026-01-31T18:00 in UTC.")
+    @click.option("--until", type=Age(), help="Only those until then, likewise.")
+    @functools.wraps(function)
+    def command(*, error: str, since: datetime | None, until: datetime | None, **given: Any) -> Any:
+        return function(wanted=FailureFilter(error=error, since=since, until=until), **given)
 
-class Wanted(NamedTuple):
-    """What failures must match: a text that their error contains, and a time since when they are in the list."""
-
-    error: str = ""
-    since: datetime | None = None
-
-    @property
-    def matches_all(self) -> bool:
-        """Whether every failure matches."""
-        return not self.error and self.since is None
+    return command
 
 
 class Matches(NamedTuple):
@@ -75,57 +68,34 @@ class OpenFailures(NamedTuple):
     connection: redis.Redis
     store: FailureStore
     action_log: ActionLog
-    index_reader: IndexReader
 
 
 @contextmanager
 def open_failures() -> Iterator[OpenFailures]:
     """Open the failures in the Redis of the settings. An error of Redis ends the command with exit code 1."""
     with open_redis() as (_, client):
-        yield OpenFailures(client, FailureStore(client), ActionLog(client), IndexReader(client))
+        yield OpenFailures(client, FailureStore(client), ActionLog(client))
 
 
-def require_selection(ids: Sequence[str], *, select_all: bool, wanted: Wanted | None = None) -> None:
+def require_selection(ids: Sequence[str], wanted: FailureFilter, *, select_all: bool) -> None:
     """Raise click.UsageError unless either ids or --all were given, or neither but what failures must match."""
     if ids and select_all:
         raise click.UsageError("Give ids, or --all, not both.")
-    if not ids and not select_all and (wanted is None or wanted.matches_all):
-        options = "ids, or --all" if wanted is None else "ids, --error, --since or --all"
-        raise click.UsageError(f"Give {options}.")
+    if not ids and not select_all and wanted.matches_all:
+        raise click.UsageError("Give ids, --error, --since, --until or --all.")
 
 
 def select(
-    failures: OpenFailures, failure_list: FailureList, ids: tuple[str, ...], wanted: Wanted | None = None
+    failures: OpenFailures, failure_list: FailureList, ids: tuple[str, ...], wanted: FailureFilter
 ) -> Selection | Matches:
     """Return the selection: the given ids or all failures that the list has now, and of these those that match."""
-    if wanted is None or wanted.matches_all:
+    if wanted.matches_all:
         return ids or failures.store.snapshot(failure_list)
-    found = tuple(_find(failures.index_reader, failure_list, wanted))
-    chosen = action_log.describe_filter(FailureFilter(error=wanted.error))
-    if wanted.since is not None:
-        chosen = f"{chosen}, since {wanted.since:%Y-%m-%d %H:%M} UTC"
+    found = tuple(row.id for row in iteration.iterate_rows(failures.connection, failure_list, wanted, ids=ids))
+    chosen = action_log.describe_filter(wanted)
     if ids:
-        matching = frozenset(found)
-        found = tuple(failure_id for failure_id in dict.fromkeys(ids) if failure_id in matching)
         chosen = f"{action_log.describe_ids(len(ids))}: {chosen}"
     return Matches(found, chosen)
-
-
-def _find(index_reader: IndexReader, failure_list: FailureList, wanted: Wanted) -> Iterator[str]:
-    since = "" if wanted.since is None else rfc3339(wanted.since)
-    cursor: Cursor | None = None
-    while True:
-        page = index_reader.read_rows(
-            failure_list, FailureFilter(error=wanted.error), after=cursor, limit=_ROWS_PER_READ
-        )
-        for row in page.items:
-            # Both are RFC 3339 in UTC with milliseconds, which sort as they are written. The newest come first.
-            if (row.died_at if isinstance(row, DeadLetterRow) else row.received_at) < since:
-                return
-            yield row.id
-        cursor = page.next_cursor
-        if cursor is None:
-            return
 
 
 def selection_size(selection: Selection | Matches) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -225,6 +226,9 @@ async def _http_error(request: Request, exc: Exception) -> Response:
     status_code = exc.status_code if isinstance(exc, HTTPException) else 500
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
     title = "Page not found" if status_code == 404 else f"Bad request ({status_code})"  # noqa: PLR2004
-    answer = render_notice(request, status_code, title, "The address may be outdated or mistyped.")
+    text = exc.detail if isinstance(exc, HTTPException) and status_code == HTTPStatus.BAD_REQUEST else ""
+    if text in ("", HTTPStatus(status_code).phrase):
+        text = "The address may be outdated or mistyped."
+    answer = render_notice(request, status_code, title, text)
     answer.headers.update(headers)
     return answer

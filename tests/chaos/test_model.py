@@ -27,6 +27,7 @@ from tests.integration import faults, recorders
 from tests.integration.harness import Harness, record, reply, status
 from tests.redis_server import RedisServer
 from workers.deliver import retries
+from workers.failures import iteration
 from workers.failures.failure import QuarantinedCallback
 from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of
 from workers.failures.store import FailureStore, ListSnapshot, Selection
@@ -206,21 +207,19 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             self.model.behaviors[event_id] = behavior
 
         def _dead(self) -> set[str]:
-            return {letter.id for letter in self.store.list_dead_letters(NAME)}
+            return {letter.id for letter in iteration.iterate_summaries(self.harness.connection, NAME)}
 
         def _quarantined(self) -> dict[str, QuarantinedCallback]:
-            return {row.id: self.store.read_quarantined(row.id) for row in self.store.list_quarantine()}
+            return {
+                row.id: self.store.read_quarantined(row.id)
+                for row in iteration.iterate_quarantine(self.harness.connection)
+            }
 
         def _chosen(self, failure_list: FailureList, choice: int | None) -> Selection:
             """Choose one failure of a list, or all of them (None)."""
             if choice is None:
                 return self.store.snapshot(failure_list)
-            ids = [
-                entry.id
-                for entry in (
-                    self.store.list_dead_letters(NAME) if failure_list == _DEAD else self.store.list_quarantine()
-                )
-            ]
+            ids = [row.id for row in iteration.iterate_rows(self.harness.connection, failure_list)]
             return ids[choice % len(ids) :][:1] if ids else []
 
         def _replay(self, failure_list: FailureList, chosen: Selection) -> None:
@@ -253,7 +252,9 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             assert sums.balances, sums.as_json()
             assert (sums.received, sums.unique) == (model.received, len(ends))
             assert (sums.quarantined, sums.dropped) == (model.quarantined, model.dropped)
-            assert sum(row.records for row in self.store.list_quarantine()) == model.quarantined
+            assert (
+                sum(row.records for row in iteration.iterate_quarantine(self.harness.connection)) == model.quarantined
+            )
             if ends:
                 (at,) = sums.handlers
                 assert (at.delivered, at.dead, at.dropped) == tuple(

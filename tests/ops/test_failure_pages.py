@@ -57,7 +57,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened) -> None:
     page.get_by_role("group", name="Selected").get_by_role("button", name="Try now…").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Try 1 retry now?")
     assert_everybody_can_use(page, "confirm retry")
-    for button in ("Replay…", "Drop…"):
+    for button in ("Replay…", "Drop…", "Export…"):
         page = at.open("/dead-letters/crm")
         page.get_by_role("checkbox").nth(1).check()
         page.get_by_role("group", name="Selected").get_by_role("button", name=button).click()
@@ -110,12 +110,32 @@ def test_dead_letters_are_counted_by_error_and_exported_masked(service: Service,
     expect(page.get_by_role("row")).to_have_count(1 + 4)
 
     lines = httpx.get(f"{service.ops_url}/dead-letters/crm/export.jsonl", trust_env=False, timeout=30)
-    assert lines.headers["content-disposition"] == 'attachment; filename="Dead_letters_of_crm.jsonl"'
+    assert lines.headers["content-disposition"] == 'attachment; filename="dead_letters_crm.jsonl"'
     assert [json.loads(line)["error"] for line in lines.text.splitlines()] == ["no such customer"] * 4
     table = httpx.get(f"{service.ops_url}/dead-letters/crm/export.csv", trust_env=False, timeout=30)
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
     assert table.text.startswith("handler,id,died_at,")
     assert httpx.get(f"{service.ops_url}/dead-letters/crm/export.exe", trust_env=False).status_code == 404
+    for query in ("error=something+else", "until=1h", "since=2100-01-31"):
+        found = httpx.get(f"{service.ops_url}/dead-letters/crm/export.jsonl?{query}", trust_env=False, timeout=30)
+        assert (found.status_code, found.text) == (200, ""), query
+
+
+def test_failures_are_filtered_by_time(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/dead-letters/crm")
+    page.get_by_label("Since").fill("1h")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_label("Since")).to_have_value(re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+Z"))
+    expect(page.get_by_role("row")).to_have_count(1 + 4)
+    page.get_by_label("Since").fill("")
+    page.get_by_label("Until").fill("1h")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text(re.compile(r"There are no more failures\s+until 20"))).to_be_visible()
+    page.goto(f"{service.ops_url}/quarantine?since=2100-01-31&error=JSON")
+    expect(page.get_by_text(re.compile("with an error that contains JSON since 2100-01-31"))).to_be_visible()
+
+    page.goto(f"{service.ops_url}/quarantine?since=yesterday")
+    expect(page.get_by_role("main")).to_contain_text("'yesterday' is not a time: use 90s, 30m, 2h or 7d, or 2026-01-31")
 
 
 def test_hostile_text_stays_text(service: Service, window: Opened) -> None:
@@ -283,6 +303,40 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
         (logged,) = ActionLog(client).list_newest(limit=9).items
         assert (logged.who, logged.what, logged.where, logged.chosen) == ("anna", "replay", "dead:crm", "2 by id")
         assert (logged.number, logged.done, logged.state) == (2, 2, "done")
+
+
+@with_and_without_scripts
+def test_what_is_about_to_be_dropped_can_be_exported_first(fresh: Service, window: Opened, javascript: bool) -> None:
+    page = signed_in(window, fresh, "/dead-letters/crm", javascript=javascript)
+    page.get_by_label("Since").fill("1h")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("group", name="All that match").get_by_role("button", name="Drop…").click()
+    assert len(exported(page, "Export JSON lines")) == 3
+    page.get_by_label("Whole numbers, texts and events").check()
+    whole = [json.loads(line) for line in exported(page, "Export JSON lines")]
+    assert all(line["event"]["recipient"] == line["number"] and line["number"].isdigit() for line in whole)
+
+    page.goto(f"{fresh.ops_url}/dead-letters/crm")
+    page.get_by_role("row").nth(1).get_by_role("checkbox").check()
+    page.get_by_role("group", name="Selected").get_by_role("button", name="Export…").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Export 1 dead letter of crm?")
+    header, line = exported(page, "Export CSV")
+    assert header.startswith("handler,id,")
+    assert "*" in line
+
+    with connections.connect(fresh.redis.url) as client:
+        (action,) = ActionLog(client).list_newest(limit=9).items
+    assert (action.who, action.what, action.where, action.done) == ("anna", "export", "dead:crm", 3)
+    assert re.fullmatch(r"all, since [\d :-]{16} UTC, until [\d :-]{16} UTC", action.chosen)
+    assert action.state == "done"
+    page.goto(f"{fresh.ops_url}/actions/{action.action_id}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Export: dead letters of crm")
+
+
+def exported(page: Page, button: str) -> list[str]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    return download.value.path().read_text().splitlines()
 
 
 @with_and_without_scripts

@@ -34,7 +34,8 @@ ActionKind: TypeAlias = Literal[
 ]
 ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
-_MAX_CHARACTERS: Final = 64
+# Of a name, and of the words for a selection.
+_MAX_CHARACTERS: Final = 128
 # The shortest whole phone number has this many digits; a count of failures has fewer.
 _PHONE_NUMBER: Final = re.compile(r"[0-9]{7,}")
 
@@ -206,14 +207,17 @@ def progress_fields(progress: ActionProgress) -> dict[str, int]:
 
 def describe_filter(failure_filter: FailureFilter) -> str:
     """Return which failures a filter matches, in words, without the text that was searched for."""
-    if failure_filter.matches_all:
-        return "all"
     parts = [
         f"{name} {value}" for name, value in (("source", failure_filter.source), ("kind", failure_filter.kind)) if value
     ]
     if failure_filter.error:
         parts.append(f"error contains a text of {counted(len(failure_filter.error), 'character')}")
-    return f"all with {', '.join(parts)}"
+    times = [
+        f", {name} {at:%Y-%m-%d %H:%M} UTC"
+        for name, at in (("since", failure_filter.since), ("until", failure_filter.until))
+        if at is not None
+    ]
+    return ("all with " + ", ".join(parts) if parts else "all") + "".join(times)
 
 
 def describe_ids(number: int) -> str:

@@ -1,50 +1,36 @@
-"""The dead letters of a handler as JSON lines or CSV, oldest first, before they are dropped.
+"""The dead letters of a handler as JSON lines or CSV, before they are dropped.
 
 By default numbers and texts of people are masked, and the event itself is left out. In full a line has the event and
 the error as the handler raised it.
 """
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from shared.csv_text import csv_line
-from shared.events import rfc3339
 from workers.deliver.error_text import masked_line
 from workers.failures.event_summary import summarize
 from workers.failures.failure import DeadLetter, DeadLetterSummary
-from workers.failures.store import FailureStore
 from workers.handlers.mask import mask_number
 
 COLUMNS: Final = ("handler", "id", "died_at", "attempts", "kind", "message_id", "status", "number", "error")
 
 
 def iterate_lines(
-    store: FailureStore,
-    handler: str,
-    *,
-    as_csv: bool,
-    is_full: bool = False,
-    error: str = "",
-    since: datetime | None = None,
+    letters: Iterable[DeadLetter | DeadLetterSummary], *, as_csv: bool, is_full: bool = False
 ) -> Iterator[str]:
-    """Yield a line, with its end, for each dead letter since `since` whose error contains `error`, in any case.
-
-    They are read while it is iterated. Raise redis.RedisError.
-    """
-    since_text = "" if since is None else rfc3339(since)
+    """Yield a line, with its end, for each dead letter; before them the header of CSV."""
     columns = (*COLUMNS, "event") if is_full else COLUMNS
     if as_csv:
         yield csv_line(columns)
-    for letter in store.iterate_dead_letters(handler):
-        if error.casefold() in letter.error.casefold() and letter.died_at >= since_text:
-            fields = _fields(letter, is_full=is_full)
-            if as_csv:
-                yield csv_line([fields[name] for name in columns])
-            else:
-                yield msgspec.json.encode(fields | _event_field(letter, is_full=is_full)).decode() + "\n"
+    for letter in letters:
+        fields = _fields(letter, is_full=is_full)
+        if as_csv:
+            yield csv_line([fields[name] for name in columns])
+        else:
+            yield msgspec.json.encode(fields | _event_field(letter, is_full=is_full)).decode() + "\n"
 
 
 def _fields(letter: DeadLetter | DeadLetterSummary, *, is_full: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ failure itself is gone: the next page misses none and repeats none. Nothing is c
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import redis
@@ -54,20 +55,43 @@ class Cursor(Struct, frozen=True):
 class FailureFilter(Struct, frozen=True, kw_only=True):
     """Which failures match: those whose error contains a text, in any case; in the quarantine also by source and kind.
 
-    "" matches all. The kind is "report", "reply", or "unknown" if the callback's URL named none.
+    "" matches all. The kind is "report", "reply", or "unknown" if the callback's URL named none. `since` and `until`
+    limit when they came into the list; `until` itself is not included.
     """
 
     error: str = ""
     source: str = ""
     kind: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
 
     @property
     def matches_all(self) -> bool:
         """Whether every failure matches."""
-        return not (self.error or self.source or self.kind)
+        return not self.reads_rows and self.since is None and self.until is None
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether a failure must be read to know whether it matches: its time is in the index."""
+        return bool(self.error or self.source or self.kind)
+
+    @property
+    def first_cursor(self) -> Cursor | None:
+        """The cursor after which the matching failures begin; None for the newest failure."""
+        return None if self.until is None else Cursor.before(_ms(self.until) - 1)
+
+    def is_before_since(self, cursor: Cursor) -> bool:
+        """Return whether an item, and so all that follow it, is too old to match."""
+        return self.since is not None and cursor.time_ms < _ms(self.since)
 
     def matches(self, row: Row) -> bool:
         """Return whether a failure matches."""
+        at = datetime.fromisoformat(row.died_at if isinstance(row, DeadLetterRow) else row.received_at)
+        is_in_time = (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+        return is_in_time and self.matches_row(row)
+
+    def matches_row(self, row: Row) -> bool:
+        """Return whether a failure matches, whenever it came into the list."""
         if self.error.casefold() not in row.error.casefold():
             return False
         if isinstance(row, DeadLetterRow):
@@ -102,18 +126,20 @@ class IndexReader:
         """Return matching rows after a cursor: `limit` of them, or those among the next `max_scanned` failures."""
         names = failure.QUARANTINE_ROW_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_ROW_FIELDS
         found: list[Row] = []
-        cursor, scanned = after, 0
+        cursor, scanned = _later(after, failure_filter.first_cursor), 0
         while True:
             # One more than fits on the page: it says whether there is a next page.
-            number = min(_READ_SIZE if not failure_filter.matches_all else limit - len(found) + 1, _READ_SIZE)
+            number = min(_READ_SIZE if failure_filter.reads_rows else limit - len(found) + 1, _READ_SIZE)
             members = self.read_members(failure_list.index, after=cursor, limit=number)
             rows = store.read_fields(self._connection, failure_list, [member.item_id for member in members], names)
             for member, (_, values) in zip(members, rows, strict=True):
+                if failure_filter.is_before_since(member):
+                    return Page(tuple(found), None, scanned)
                 if len(found) == limit or scanned == max_scanned:
                     return Page(tuple(found), cursor, scanned)
                 cursor, scanned = member, scanned + 1
                 row = None if values[0] is None else _row(failure_list, member.item_id, values)  # expired
-                if row is not None and failure_filter.matches(row):
+                if row is not None and failure_filter.matches_row(row):
                     found.append(row)
             if len(members) < number:
                 return Page(tuple(found), None, scanned)
@@ -129,6 +155,17 @@ class IndexReader:
         where = ("", "") if after is None else (after.time_ms, after.item_id)
         reply: Sequence[bytes] = self._script(keys=[index], args=[*where, limit])
         return [Cursor(stored_ms(time), as_text(entry)) for entry, time in zip(reply[::2], reply[1::2], strict=True)]
+
+
+def _later(after: Cursor | None, first: Cursor | None) -> Cursor | None:
+    """Return that of two cursors which is further down a list."""
+    if after is None or first is None:
+        return after or first
+    return min(after, first, key=lambda cursor: (cursor.time_ms, cursor.item_id))
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
 
 
 def _row(failure_list: FailureList, failure_id: str, values: Sequence[bytes]) -> Row:

@@ -1,4 +1,4 @@
-"""The failures: list, read, replay and drop quarantined callbacks and dead letters.
+"""The failures: read, replay and drop quarantined callbacks and dead letters. `workers.failures.iteration` lists them.
 
 Each replay and each drop is one atomic step that keeps the audit balanced.
 """
@@ -18,7 +18,6 @@ from workers.failures.failure import (
     DeadLetterSummary,
     FailureNotFound,
     QuarantinedCallback,
-    QuarantineRow,
     StillUnreadable,
 )
 from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of, handler_names
@@ -84,30 +83,18 @@ class FailureStore:
             size, newest = pipe.execute()
         return ListSnapshot(size, newest[0][1] if newest else 0)
 
-    def list_quarantine(self, *, skip: int = 0, limit: int | None = None) -> Iterator[QuarantineRow]:
-        """Yield the quarantined callbacks, oldest first, without the first `skip`; read while it is iterated."""
-        for failure_id, values in self._iterate_rows(QUARANTINE, failure.QUARANTINE_ROW_FIELDS, skip, limit):
-            yield failure.parse_quarantine_row(failure_id, values)
-
-    def list_dead_letters(
-        self, handler: str, *, skip: int = 0, limit: int | None = None
-    ) -> Iterator[DeadLetterSummary]:
-        """Yield a handler's dead letters, oldest first, without the first `skip`; read while it is iterated."""
-        for event_id, values in self._iterate_dead_letters(handler, skip, limit):
-            yield failure.parse_dead_letter_summary(handler, event_id, values)
-
-    def iterate_dead_letters(self, handler: str) -> Iterator[DeadLetter | DeadLetterSummary]:
-        """Yield a handler's dead letters, oldest first; a summary of one that a newer release wrote."""
-        for event_id, values in self._iterate_dead_letters(handler, 0, None):
-            try:
-                yield failure.parse_dead_letter(handler, event_id, values)
-            except StillUnreadable:
-                yield failure.parse_dead_letter_summary(handler, event_id, values)
-
     def read_summaries(self, handler: str, ids: Sequence[str]) -> Iterator[DeadLetterSummary]:
         """Yield a handler's dead letters with these ids, in this order, without those that are gone."""
         for event_id, values in self._read_dead_letters(handler, ids):
             yield failure.parse_dead_letter_summary(handler, event_id, values)
+
+    def read_letters(self, handler: str, ids: Sequence[str]) -> Iterator[DeadLetter | DeadLetterSummary]:
+        """Yield the same as whole dead letters; a summary of one that a newer release wrote."""
+        for event_id, values in self._read_dead_letters(handler, ids):
+            try:
+                yield failure.parse_dead_letter(handler, event_id, values)
+            except StillUnreadable:
+                yield failure.parse_dead_letter_summary(handler, event_id, values)
 
     def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
         """Return one quarantined callback. Raises FailureNotFound."""
@@ -168,12 +155,6 @@ class FailureStore:
             ]
             yield StepResult(len(replayed), (*failed, *gone), replayed)
 
-    def _iterate_dead_letters(
-        self, handler: str, skip: int, limit: int | None
-    ) -> Iterator[tuple[str, Sequence[bytes]]]:
-        rows = self._iterate_rows(dead_letters_of(handler), ("died_ms",), skip, limit)
-        yield from self._read_dead_letters(handler, [event_id for event_id, _ in rows])
-
     def _read_dead_letters(self, handler: str, ids: Sequence[str]) -> Iterator[tuple[str, Sequence[bytes]]]:
         failure_list = dead_letters_of(handler)
         for batch in self.read_batches(failure_list, ids):
@@ -207,20 +188,6 @@ class FailureStore:
                 batch_bytes += size_bytes
         if batch:
             yield batch
-
-    def _iterate_rows(
-        self, failure_list: FailureList, names: Sequence[str], skip: int, limit: int | None
-    ) -> Iterator[tuple[str, list[bytes]]]:
-        given = 0
-        while limit is None or given < limit:
-            number = _ROWS_PER_READ if limit is None else min(_ROWS_PER_READ, limit - given)
-            members = self._connection.zrange(failure_list.index, skip, skip + number - 1)
-            if not members:
-                return
-            for failure_id, values in read_fields(self._connection, failure_list, list(map(as_text, members)), names):
-                if values[0] is not None:  # otherwise it has expired, and leaves the index with the next trimming
-                    yield failure_id, values
-            skip, given = skip + len(members), given + len(members)
 
 
 def read_fields(

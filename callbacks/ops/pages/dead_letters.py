@@ -7,12 +7,13 @@ import msgspec
 import redis
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from callbacks.ops.access.sessions import may_act, operator
 from callbacks.ops.html.forms import field
 from callbacks.ops.html.renderer import NO_RIGHT, render_notice, render_page
+from callbacks.ops.pages import dead_letter_export
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
     ROWS,
@@ -21,23 +22,20 @@ from callbacks.ops.pages.failure_pages import (
     ListLabels,
     download,
     is_failure_id,
-    plain_name,
     render_not_found,
 )
 from callbacks.ops.status import snapshot
 from shared import events, queues
 from shared.settings import Settings
-from workers.admin import dead_letter_export, error_groups
+from workers.admin import error_groups
 from workers.admin.number_views import NumberViews
 from workers.failures import failure, store
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList, dead_letters_of, handler_names
-from workers.failures.store import FailureStore
 from workers.handlers.mask import mask_event
 from workers.runtime import pause
 
 BASE: Final = "/dead-letters"
-_MEDIA_TYPES: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 
 
 def routes(
@@ -67,18 +65,8 @@ def routes(
         )
 
     def export(request: Request) -> Response:
-        failure_list, labels = _named_list(client, request)
-        extension = request.path_params["extension"]
-        if extension not in _MEDIA_TYPES:
-            raise HTTPException(404)
-        lines = dead_letter_export.iterate_lines(
-            FailureStore(client), str(failure_list.handler), as_csv=extension == "csv"
-        )
-        return StreamingResponse(
-            (line.encode(errors="replace") for line in lines),
-            media_type=_MEDIA_TYPES[extension],
-            headers={"content-disposition": f'attachment; filename="{plain_name(labels.title)}.{extension}"'},
-        )
+        failure_list, _ = _named_list(client, request)
+        return dead_letter_export.respond(client, request, failure_list)
 
     def confirm(request: Request) -> Response:
         failure_list, labels = _named_list(client, request)
@@ -129,7 +117,7 @@ def routes(
         Route(f"{one}/confirm", confirm, methods=["POST"]),
         Route(f"{one}/actions", run, methods=["POST"]),
         Route(f"{one}/errors", list_errors),
-        Route(f"{one}/export.{{extension}}", export),
+        Route(f"{one}/export.{{extension}}", export, methods=["GET", "POST"]),
         Route(f"{one}/{{failure_id}}", show, methods=["GET", "POST"]),
         Route(f"{one}/{{failure_id}}/event", event),
     ]

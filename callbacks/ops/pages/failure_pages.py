@@ -7,7 +7,7 @@ its own, which says how many failures it changes and how. It then runs in the ba
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -21,7 +21,10 @@ from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.forms import field, fields
 from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
+from shared.ages import parse_moment
 from shared.counted import counted
+from shared.events import rfc3339
+from shared.stored_times import stored_time
 from workers.admin import action_log
 from workers.admin.action_log import Action, AlreadyStarted
 from workers.admin.bulk_action import RemainingWork, Task
@@ -43,6 +46,10 @@ _ID: Final = re.compile(r"[0-9a-f]{1,64}")
 # Milliseconds since 1970, or a number of failures. Redis represents integers of this length exactly.
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 FILTER_CHARACTERS: Final = 200
+FILTER_FIELDS: Final = FailureFilter.__struct_fields__
+
+
+AllowedTask = TypeVar("AllowedTask", bound=str)
 
 
 class ListLabels(Struct, frozen=True, kw_only=True):
@@ -70,9 +77,7 @@ class FailurePages:
     def list_page(self, request: Request, failure_list: FailureList, labels: ListLabels, **more: Any) -> Response:
         """Return a page of the list, from the cursor in the query."""
         query = request.query_params
-        failure_filter = _parse_filter(
-            {name: query.get(name, "") for name in ("error", "source", "kind")}, failure_list
-        )
+        failure_filter = parse_filter(query, failure_list)
         after = _parse_cursor(query.get("after", ""))
         part = self._index_reader.read_rows(failure_list, failure_filter, after=after, limit=ROWS)
         next_page = None if part.next_cursor is None else _url(labels, failure_filter, after=part.next_cursor.text)
@@ -85,6 +90,7 @@ class FailurePages:
             size=self._store.count(failure_list),
             failure_filter=failure_filter,
             kinds=KINDS,
+            fields=filter_fields(failure_filter),
             first_page=_url(labels, failure_filter) if after is not None else None,
             next_page=next_page,
             scanned=part.scanned,
@@ -93,10 +99,8 @@ class FailurePages:
 
     def confirm_page(self, request: Request, failure_list: FailureList, labels: ListLabels, **more: Any) -> Response:
         """Return the page that asks to confirm the action chosen on the list."""
-        task, scope = _parse_button(request)
-        failure_filter = _parse_filter(
-            {name: field(request, name) for name in ("error", "source", "kind")}, failure_list
-        )
+        task, scope = _parse_button(request, allowed=("replay", "drop", "export"))
+        failure_filter = parse_form_filter(request, failure_list)
         snapshot = self._store.snapshot(failure_list)
         ids = parse_ids(request) if scope == "selected" else ()
         rows = self._index_reader.read_named(failure_list, ids)
@@ -122,6 +126,9 @@ class FailurePages:
             size=snapshot.size,
             scanned=scanned,
             failure_filter=failure_filter,
+            fields=filter_fields(failure_filter),
+            # What is exported is what is then dropped.
+            exported=filter_fields(_without_newer(failure_filter, int(snapshot.until_ms))) if scope == "all" else {},
             until_ms=int(snapshot.until_ms),
             action_id=action_log.new_id(),
             **more,
@@ -129,7 +136,7 @@ class FailurePages:
 
     def run_action(self, request: Request, failure_list: FailureList) -> Response:
         """Start the confirmed action and redirect to its page."""
-        task, scope = _parse_button(request)
+        task, scope = _parse_button(request, allowed=get_args(Task))
         action_id = parse_action_id(request)
         number = _parse_number(field(request, "number")) if field(request, "number") else None
         work = RemainingWork(task=task, handler=failure_list.handler)
@@ -137,9 +144,7 @@ class FailurePages:
             work = msgspec.structs.replace(work, ids=parse_ids(request))
             chosen, number = action_log.describe_ids(len(work.ids)), len(work.ids)
         else:
-            failure_filter = _parse_filter(
-                {name: field(request, name) for name in ("error", "source", "kind")}, failure_list
-            )
+            failure_filter = parse_form_filter(request, failure_list)
             cursor = Cursor.before(_parse_number(field(request, "until_ms")))
             work = msgspec.structs.replace(work, failure_filter=failure_filter, cursor=cursor)
             chosen = action_log.describe_filter(failure_filter)
@@ -171,6 +176,25 @@ class FailurePages:
             failure_list, failure_filter, after=Cursor.before(until_ms), limit=_MAX_COUNTED, max_scanned=_MAX_COUNTED
         )
         return None if part.next_cursor is not None else len(part.items), part.scanned
+
+
+def parse_filter(given: Mapping[str, str], failure_list: FailureList) -> FailureFilter:
+    """Return the filter of a query. Raise 400 for one that cannot be."""
+    texts = {name: given.get(name, "").strip() for name in FILTER_FIELDS}
+    if texts["kind"] not in KINDS or any(len(value) > FILTER_CHARACTERS for value in texts.values()):
+        raise HTTPException(400)
+    try:
+        since, until = (parse_moment(texts[name]) if texts[name] else None for name in ("since", "until"))
+    except ValueError as exc:
+        raise HTTPException(400, str(exc)) from None
+    found = FailureFilter(error=texts["error"], source=texts["source"], kind=texts["kind"], since=since, until=until)
+    # Of dead letters the list has neither.
+    return found if failure_list.handler is None else msgspec.structs.replace(found, source="", kind="")
+
+
+def parse_form_filter(request: Request, failure_list: FailureList) -> FailureFilter:
+    """Return the filter in a form's hidden fields. Raise 400 for one that cannot be."""
+    return parse_filter({name: field(request, name) for name in FILTER_FIELDS}, failure_list)
 
 
 def is_failure_id(text: str) -> bool:
@@ -215,14 +239,6 @@ def render_not_found(request: Request, exc: FailureNotFound, labels: ListLabels)
     )
 
 
-def _parse_filter(given: Mapping[str, str], failure_list: FailureList) -> FailureFilter:
-    if given["kind"] not in KINDS or any(len(value) > FILTER_CHARACTERS for value in given.values()):
-        raise HTTPException(400)
-    if failure_list.handler is not None:
-        return FailureFilter(error=given["error"])
-    return FailureFilter(**given)
-
-
 def _parse_cursor(text: str) -> Cursor | None:
     try:
         return Cursor.parse(text) if text else None
@@ -230,15 +246,27 @@ def _parse_cursor(text: str) -> Cursor | None:
         raise HTTPException(400) from None
 
 
+def filter_fields(failure_filter: FailureFilter) -> dict[str, str]:
+    """Return what a form or a query has of a filter, without what is empty."""
+    values = msgspec.structs.asdict(failure_filter)
+    return {name: value if isinstance(value, str) else rfc3339(value) for name, value in values.items() if value}
+
+
 def _url(labels: ListLabels, failure_filter: FailureFilter, **more: str) -> str:
-    query = {name: value for name, value in msgspec.structs.asdict(failure_filter).items() if value} | more
+    query = filter_fields(failure_filter) | more
     return f"{labels.path}?{urlencode(query, quote_via=quote)}" if query else labels.path
 
 
-def _parse_button(request: Request) -> tuple[Task, str]:
+def _without_newer(failure_filter: FailureFilter, until_ms: int) -> FailureFilter:
+    """Return the filter without failures that are newer than this time."""
+    until = stored_time(until_ms + 1)
+    return msgspec.structs.replace(failure_filter, until=min(failure_filter.until or until, until))
+
+
+def _parse_button(request: Request, *, allowed: Sequence[AllowedTask]) -> tuple[AllowedTask, str]:
     """Return task and scope of the button, as in "replay-selected" or "drop-all"."""
     name, _, scope = field(request, "do").partition("-")
-    for task in get_args(Task):
+    for task in allowed:
         if name == task and scope in ("selected", "all"):
             return task, scope
     raise HTTPException(400)

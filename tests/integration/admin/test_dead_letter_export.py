@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from callbacks import Reject, ReportEvent
 from callbacks.cli.main import main
+from callbacks.ops.pages import dead_letter_export
 from tests.integration.harness import Harness, open_harness
 from tests.integration.scripted_handlers import accept_and_expand, script, single
 from tests.redis_server import RedisServer
@@ -87,3 +88,24 @@ def test_in_full_it_has_the_event_and_the_error_as_it_was(harness: Harness) -> N
 
 def test_an_export_may_be_of_one_error(harness: Harness) -> None:
     assert len(run(harness, "export", "single", "--error", "NO SUCH").splitlines()) == 1
+
+
+def test_an_export_may_be_of_a_time_or_of_ids(harness: Harness) -> None:
+    (other,) = (json.loads(line)["id"] for line in run(harness, "export", "single", "--error", "no").splitlines())
+
+    assert [json.loads(line)["id"] for line in run(harness, "export", "single", other, other).splitlines()] == [other]
+    assert len(run(harness, "export", "single", "--since", "1h").splitlines()) == 4
+    assert run(harness, "export", "single", "--until", "1h") == ""
+    assert len(run(harness, "list", "single", "--since", "2020-01-31", "--error", "no", "--json").splitlines()) == 1
+    assert run(harness, "list", "single", "--since", "1h", "--error", "no").endswith("1 match; 4 in total\n")
+
+
+def test_a_download_is_of_bounded_parts(harness: Harness) -> None:
+    """Many lines go out together, and never all of them: 200,000 dead letters take no more memory than 500."""
+    lines = ["x" * 99 + "\n"] * 2000
+
+    parts = list(dead_letter_export.parts(lines))
+
+    assert "".join(map(bytes.decode, parts)) == "".join(lines)
+    assert max(map(len, parts)) < 70_000
+    assert len(parts) < 9

@@ -10,6 +10,7 @@ from shared import batches, connections, keys
 from tests.integration.failures.failure_lists import checked_bytes, die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness, open_harness
 from tests.redis_server import RedisServer
+from workers.failures import iteration
 from workers.failures.failure import FailureNotFound, StillUnreadable
 from workers.failures.failure_list import QUARANTINE, dead_letters_of
 from workers.failures.store import FailureStore
@@ -34,22 +35,11 @@ def fill(harness: Harness, *numbers: int, at_ms: int = RECEIVED_MS) -> None:
     harness.accept(quarantined=[quarantined(number, at_ms=at_ms + number) for number in numbers])
 
 
-def test_a_list_has_each_failure_once_oldest_first(harness: Harness, store: FailureStore) -> None:
-    fill(harness, *range(MANY))
-    die(harness, *map(str, range(MANY)))
-
-    assert [row.id for row in store.list_quarantine()] == ids(harness, keys.QUARANTINE)
-    assert [row.id for row in store.list_dead_letters("refusing")] == ids(harness, DEAD.index)
-    assert [row.id for row in store.list_quarantine(skip=MANY - 2, limit=50)] == ids(harness, keys.QUARANTINE)[-2:]
-    assert [row.id for row in store.list_dead_letters("refusing", skip=3, limit=600)] == ids(harness, DEAD.index)[3:603]
-    assert list(store.list_quarantine(skip=MANY)) == []
-
-
 def test_a_list_reads_no_bodies(harness: Harness, store: FailureStore) -> None:
     harness.accept(quarantined=[quarantined(number, body=b"x" * 100_000) for number in range(30)])
     before = harness.connection.info("stats")["total_net_output_bytes"]
 
-    rows = list(store.list_quarantine())
+    rows = list(iteration.iterate_quarantine(harness.connection))
 
     assert len(rows) == 30
     assert rows[0].error == "an older rule"

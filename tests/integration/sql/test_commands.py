@@ -190,7 +190,7 @@ def test_a_database_without_messages_or_none_at_all_is_said_so_and_not_made(
 
 def test_wrong_usage_and_errors_are_described_without_the_password() -> None:
     for url, arguments, code, words in (
-        ("", ["messages", "--since", "soon"], 2, "'soon' is not a duration"),
+        ("", ["messages", "--since", "soon"], 2, "'soon' is not a time"),
         ("", ["messages", "--since", "999999999w"], 2, "is before the year 1"),
         ("", ["messages", "--json", "--csv"], 2, "not both"),
         ("", ["messages", "--limit", "0"], 2, "0 is not in the range"),
