@@ -96,9 +96,8 @@ class Expander:
         try:
             forgotten = forgotten_numbers.read(self._connection) if claimed_jobs[0].has_forgotten else None
             for item in self._chunk_items(claimed_jobs, deaths=deaths, forgotten=forgotten):
-                chunk.add(item)
                 # Once a worker has died of the job, each item is settled before the next is read: that shows which one.
-                if deaths or chunk.is_full:
+                if chunk.add(item) or deaths:
                     in_progress = self._submit(in_progress, job_id, chunk)
                     if deaths:
                         in_progress.result()
@@ -137,9 +136,8 @@ class Expander:
                 origin = msgspec.structs.replace(accepted, body="")
                 for read in self._reader.read_items(accepted, skip=skip, has_killed=has_killed):
                     kept = read if forgotten is None else forgotten.replace(read)
-                    item = ChunkItem(claimed, done, origin, kept)
-                    done = item.end
-                    yield item
+                    yield ChunkItem(claimed, done, origin, kept)
+                    done += kept.records
                 skip, has_killed = 0, False
             if claimed.coalesced:
                 yield ChunkItem(claimed, done)

@@ -6,6 +6,7 @@ One Lua script does all of it; this module knows the order of its arguments. Wha
 waits while Redis is unavailable, and a second call after a lost answer changes nothing.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Self, TypeAlias
@@ -74,29 +75,42 @@ class ChunkItem(Struct, frozen=True, gc=False):
     @property
     def end(self) -> int:
         """The job's progress after the item."""
-        if self.read is None:
-            return self.start
-        return self.start + (1 if isinstance(self.read, FanOutEvent) else self.read.records)
+        return self.start if self.read is None else self.start + self.read.records
 
 
 class Chunk:
-    """Items that are settled together. It is full with `max_events` items, or with `max_bytes` of events."""
+    """Items that are settled together. It is full with `max_events` items, or with `max_bytes` of events.
+
+    `offers` are its events, `unreadable` its records that go to the quarantine, `forgotten` those that are dropped, as
+    they mention a forgotten number.
+    """
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self._max_events, self._max_bytes = max_events, max_bytes
         self.items: list[ChunkItem] = []
+        self.offers: list[FanOutEvent] = []
+        self.unreadable: list[NewFailure] = []
+        self.forgotten: list[ForgottenRecords] = []
         self._bytes = 0
+        self._claimed: ClaimedJob | None = None
+        # The positions of the first item of each job.
+        self._firsts: list[int] = []
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further item may be added."""
-        return len(self.items) >= self._max_events or self._bytes >= self._max_bytes
-
-    def add(self, item: ChunkItem) -> None:
-        """Add the item that follows the last one."""
-        self.items.append(item)
-        if isinstance(item.read, FanOutEvent):
-            self._bytes += len(item.read.event)
+    def add(self, item: ChunkItem) -> bool:
+        """Add the item that follows the last one; return whether no further item may be added."""
+        items, read = self.items, item.read
+        if item.claimed is not self._claimed:
+            self._claimed = item.claimed
+            self._firsts.append(len(items))
+        items.append(item)
+        if isinstance(read, FanOutEvent):
+            self.offers.append(read)
+            self._bytes += len(read.event)
+        elif isinstance(read, NewFailure):
+            self.unreadable.append(read)
+        elif read is not None:
+            self.forgotten.append(read)
+        return len(items) >= self._max_events or self._bytes >= self._max_bytes
 
     def with_items(self, *items: ChunkItem) -> Self:
         """Return a chunk with the same limits and these items."""
@@ -110,31 +124,12 @@ class Chunk:
         middle = len(self.items) // 2
         return self.with_items(*self.items[:middle]), self.with_items(*self.items[middle:])
 
-    @property
-    def offers(self) -> list[FanOutEvent]:
-        """Its events."""
-        return [item.read for item in self.items if isinstance(item.read, FanOutEvent)]
-
-    @property
-    def unreadable(self) -> list[NewFailure]:
-        """Its records that go to the quarantine."""
-        return [item.read for item in self.items if isinstance(item.read, NewFailure)]
-
-    @property
-    def forgotten(self) -> list[ForgottenRecords]:
-        """Its records that are dropped, as they mention a forgotten number."""
-        return [item.read for item in self.items if isinstance(item.read, ForgottenRecords)]
-
     def settlements(self) -> list[Settlement]:
         """Return the progress of each job, before and after."""
         found: list[Settlement] = []
-        first: ChunkItem | None = None
-        for item, following in zip(self.items, [*self.items[1:], None], strict=True):
-            first = first or item
-            if following is None or following.claimed is not item.claimed:
-                ends = item.read is None
-                found.append(Settlement(item.claimed, str(first.start), str(item.end), ends=ends))
-                first = None
+        for begin, end in itertools.pairwise([*self._firsts, len(self.items)]):
+            first, last = self.items[begin], self.items[end - 1]
+            found.append(Settlement(first.claimed, str(first.start), str(last.end), ends=last.read is None))
         return found
 
 
@@ -223,9 +218,12 @@ def _handler_arguments(handler: str) -> tuple[Argument, ...]:
 
 def _group_events(events: Sequence[FanOutEvent]) -> dict[tuple[str, str, int], list[int]]:
     """Return the positions of the events that have the same kind, mask and number of marks, by these."""
+    traits = [(event.kind, event.mask, len(event.marks)) for event in events]
+    if traits and traits.count(traits[0]) == len(traits):  # as they usually are
+        return {traits[0]: list(range(len(traits)))}
     groups: dict[tuple[str, str, int], list[int]] = {}
-    for position, event in enumerate(events):
-        groups.setdefault((event.kind, event.mask, len(event.marks)), []).append(position)
+    for position, those in enumerate(traits):
+        groups.setdefault(those, []).append(position)
     return groups
 
 
@@ -236,7 +234,5 @@ def _texts(events: Sequence[bytes], *, max_events: int) -> list[Argument]:
     """
     parts = [events[first : first + max_events] for first in range(0, len(events), max_events)]
     arguments: list[Argument] = []
-    append_list(
-        arguments, [(len(part), " ".join(str(len(event)) for event in part), b",".join(part)) for part in parts]
-    )
+    append_list(arguments, [(len(part), " ".join(map(str, map(len, part))), b",".join(part)) for part in parts])
     return arguments

@@ -5,7 +5,7 @@ The scripts read the arguments with `arguments.lua` and `settlement.lua`.
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -49,6 +49,8 @@ class FanOutEvent(Struct, frozen=True, gc=False):
     marks: tuple[str, ...]
     mask: str
     event: bytes
+
+    records: ClassVar[int] = 1
 
 
 class Replacement(Struct, frozen=True):
