@@ -29,7 +29,10 @@ _decode: Final[Callable[[Any], dict[str, Any]]] = msgspec.json.Decoder(dict[str,
 
 
 class CompactReport(Struct, frozen=True, gc=False, array_like=True, tag="s"):
-    """A report. `received_ms`, in milliseconds since 1970, takes half the bytes of a time."""
+    """A report. `received_ms`, in milliseconds since 1970, takes half the bytes of a time.
+
+    `occurred_at` is stored as a number of seconds if that is exact, as of a `PlainRecord`, and read as the same time.
+    """
 
     id: str
     source: str

@@ -5,9 +5,9 @@ not of when or how often it was received, so a repeated callback gives the same 
 """
 
 import functools
-import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b as _blake2b
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
@@ -15,12 +15,10 @@ from msgspec import Struct
 
 from shared import compact_events, phone_numbers
 from shared.compact_events import CompactReply, CompactReport
+from shared.schema import STATUSES
 
-# The specification's statuses. The gateway may add others, which are events too.
-STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
 # Those after which nothing more is expected; SEEN may still follow DELIVRD.
 FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
-CHANNELS: Final = frozenset(("INTERNAL", "SMS", "VIBER"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TO_THE_MILLISECOND: Final = len("2015-09-25T07:12:54.145")
@@ -98,33 +96,51 @@ class ReplyEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, t
 
 Event: TypeAlias = ReportEvent | ReplyEvent
 
+
+class ReportTraits(Struct, frozen=True, gc=False):
+    """Of a report, its identity and what the filters of handlers test: without the cost of an event."""
+
+    id: str
+    source: str
+    channel: str | None
+    status: str
+
+    kind: ClassVar[Literal["report"]] = "report"
+
+    @property
+    def is_final(self) -> bool:
+        """As in `ReportEvent`."""
+        return self.status in FINAL_STATUSES
+
+
 _Stored: TypeAlias = ReportEvent | ReplyEvent | CompactReport | CompactReply
 # An event's array begins with its tag.
 _STRUCTS: Final[dict[Any, type[_Stored]]] = {
     struct.__struct_config__.tag: struct for struct in (ReportEvent, ReplyEvent, CompactReport, CompactReply)
 }
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(list[_Stored])
+_encode: Final = msgspec.json.Encoder().encode
+# Not strict, as times may be numbers.
+_decode: Final = msgspec.json.Decoder(list[_Stored], strict=False).decode
 
 
 def encode(event: Event) -> bytes:
     """Return the form in which a delivery job carries an event: a JSON array in the order of the fields."""
-    return _encoder.encode(event)
+    return _encode(event)
 
 
 def decode(events: bytes | str | msgspec.Raw) -> list[Event]:
     """Return the events of a JSON array, each as `encode` or `encoded_from_callback` writes it."""
-    return _complete(_decoder.decode(events))
+    return _complete(_decode(events))
 
 
 def decode_each(encoded: Iterable[bytes | msgspec.Raw]) -> list[Event]:
     """Return the events, each as `encode` or `encoded_from_callback` writes it."""
-    return _complete(_decoder.decode(b"[%b]" % b",".join(encoded)))
+    return _complete(_decode(b"[%b]" % b",".join(encoded)))
 
 
 def from_arrays(events: Sequence[Any]) -> list[Event]:
     """Return the events of arrays that a JSON decoder has already read."""
-    return _complete(msgspec.convert(events, list[_Stored]))
+    return _complete(msgspec.convert(events, list[_Stored], strict=False))
 
 
 def kind_of(array: Sequence[Any]) -> Literal["report", "reply"]:
@@ -258,7 +274,7 @@ def _complete_reply(stored: CompactReply) -> ReplyEvent:
 
 
 def _digest(parts: list[Any]) -> str:
-    return hashlib.blake2b(_encoder.encode(parts), digest_size=12).hexdigest()
+    return _blake2b(_encode(parts), digest_size=12).hexdigest()
 
 
 def _to_json(event: Event) -> str:
@@ -266,6 +282,6 @@ def _to_json(event: Event) -> str:
     fields["received_at"] = rfc3339(event.received_at)
     if event.occurred_at is not None:
         fields["occurred_at"] = rfc3339(event.occurred_at)
-    text = _encoder.encode(fields).decode()
+    text = _encode(fields).decode()
     # The line breaks are beyond ASCII, and searching for them costs as much as all the rest.
     return text if text.isascii() else text.translate(_LINE_BREAKS)

@@ -25,6 +25,8 @@ _NO_SEPARATORS: Final = str.maketrans("", "", SEPARATORS)
 
 def comparable(number: str) -> str:
     """Return the digits of a phone number in ASCII, without an international prefix; any other text as it is."""
+    if number[:1] != "0" and number.isdigit() and number.isascii():  # as the gateway writes numbers
+        return number
     digits = _digits(number)
     if not digits:
         return number

@@ -4,7 +4,7 @@ The keys are those of "Message status callback" and "Message reply callback" in 
 (`sms_from`, `viber_from`, integers as digits, several units of time) are those of its sibling pages.
 """
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +19,13 @@ _Text: TypeAlias = str | int | None
 MAX_ENVELOPE_TEXT: Final = 1024
 _EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=MAX_ENVELOPE_TEXT)] | int | None
 _Code: TypeAlias = int | _Digits | None
+_Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Status: TypeAlias = Literal["ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"]
+_Channel: TypeAlias = Literal["INTERNAL", "SMS", "VIBER"]
+
+# Those of the specification. The gateway may add others.
+STATUSES: Final[frozenset[str]] = frozenset(get_args(_Status))
+CHANNELS: Final[frozenset[str]] = frozenset(get_args(_Channel))
 
 
 class Record(Struct, frozen=True, gc=False, kw_only=True):
@@ -85,12 +92,34 @@ class DocumentedRecord(Record, frozen=True, gc=False, kw_only=True, forbid_unkno
     """A record with documented keys only: nothing in it is nested or skipped."""
 
 
+class PlainRecord(DocumentedRecord, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A record written as the specification has it, as nearly all are: its event has the same values.
+
+    Its time is in milliseconds, between 1973 and 2096: as seconds, a double has it exactly.
+    """
+
+    message_id: _Name
+    status: _Status
+    type: _Channel
+    micro_timestamp: Annotated[int, Meta(ge=10**11, lt=4 * 10**12)]
+    to: _Name
+    from_: _Name = msgspec.field(name="from")
+    client_message_id: str | None = None
+    error_code: int | None = None
+
+
 class DocumentedStatusCallback(Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """A status callback with documented keys only."""
 
     data: Annotated[list[DocumentedRecord], Meta(min_length=1)]
     api_job_id: _EnvelopeText = None
     client_job_id: _EnvelopeText = None
+
+
+class PlainStatusCallback(DocumentedStatusCallback, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A status callback with plain records only."""
+
+    data: Annotated[list[PlainRecord], Meta(min_length=1)]  # type: ignore[assignment] # read only
 
 
 class DocumentedReplyMessage(ReplyMessage, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):

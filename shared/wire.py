@@ -26,6 +26,8 @@ from shared.schema import (
     DocumentedRecord,
     DocumentedReplyCallback,
     DocumentedStatusCallback,
+    PlainRecord,
+    PlainStatusCallback,
     Record,
     ReplyCallback,
     StatusCallback,
@@ -50,6 +52,9 @@ _MAX_UNCOUNTED_BYTES: Final = 1 << 20
 # The envelope's texts are copied into each record of a body (4 MiB hold 130,000): a long text would fill Redis. The
 # gateway's own texts, of 36 and at most 255 characters with 50,000 records, stay below this, however they are escaped.
 _MAX_ENVELOPE_CHARACTERS: Final = 16 << 20
+# As numbers: of a byte as `bytes`, Python first finds out that it is none.
+_BACKSLASH: Final = ord("\\")
+_LINE_FEED: Final = ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"
 _STATUS_KEYS: Final = frozenset(("api_job_id", "client_job_id", "data"))
 
@@ -59,6 +64,8 @@ _decode_keys = msgspec.json.Decoder(CallbackKeys).decode
 _decode_undecoded_records = msgspec.json.Decoder(UndecodedRecords).decode
 _decode_status = msgspec.json.Decoder(StatusCallback).decode
 _decode_reply = msgspec.json.Decoder(ReplyCallback).decode
+_decode_plain_status = msgspec.json.Decoder(PlainStatusCallback).decode
+_decode_plain_records = msgspec.json.Decoder(list[PlainRecord]).decode
 _decode_documented_status = msgspec.json.Decoder(DocumentedStatusCallback).decode
 _decode_documented_reply = msgspec.json.Decoder(DocumentedReplyCallback).decode
 _decode_parts = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(min_length=1)]).decode
@@ -193,12 +200,19 @@ def _read_documented(body: bytes, kind: Kind) -> Callback | None:
     try:
         if kind == "reply":
             return Callback("reply", reply := _decode_documented_reply(body), ((reply, msgspec.Raw(body)),), {})
-        callback = _decode_documented_status(body)
+        callback = _decode_usual_status(body)
     except msgspec.ValidationError:
         return None
     envelope = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
     parts = _decode_undecoded_records(body).data
     return Callback("status", envelope, tuple(zip(callback.data, parts, strict=True)), {})
+
+
+def _decode_usual_status(body: bytes) -> DocumentedStatusCallback:
+    try:
+        return _decode_plain_status(body)
+    except msgspec.ValidationError:
+        return _decode_documented_status(body)
 
 
 def _read_with_unknown_keys(body: bytes, kind: Kind) -> Callback | None:
@@ -223,7 +237,7 @@ def _is_plain(part: bytes) -> bool:
     Without an escape, as all that searches what is stored compares texts; and without indentation, which would fill
     Redis.
     """
-    return b"\\" not in part and b"\n" not in part
+    return _BACKSLASH not in part and _LINE_FEED not in part
 
 
 def _raw(value: dict[str, Any]) -> msgspec.Raw:
@@ -426,8 +440,9 @@ class ReadableRecords(Struct, frozen=True):
 def _decode_step(parts: Sequence[msgspec.Raw], unreadable_fields: Counter[str]) -> Iterator[tuple[Record, msgspec.Raw]]:
     array = _join(parts)
     if _is_plain(array):
-        with contextlib.suppress(msgspec.DecodeError):
-            return zip(_decode_documented_records(array), parts, strict=True)
+        for decode in (_decode_plain_records, _decode_documented_records):
+            with contextlib.suppress(msgspec.DecodeError):
+                return zip(decode(array), parts, strict=True)
     if json_reader.count_brackets(array) - len(parts) <= json_reader.MAX_DEPTH:
         with contextlib.suppress(msgspec.DecodeError):
             return zip(_decode_records(array), map(_raw, _decode_objects(array)), strict=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from shared.errors import ConfigurationError
-from shared.events import Event, ReplyEvent, ReportEvent
+from shared.events import Event, ReplyEvent, ReportEvent, ReportTraits
 from workers import filters
 from workers.filters import EventKind
 
@@ -70,7 +70,7 @@ class Handler:
         """Where it is declared: module.function."""
         return _location(self.function)
 
-    def wants(self, event: Event) -> bool:
+    def wants(self, event: Event | ReportTraits) -> bool:
         """Return whether its filters match. `statuses` and `final` are for reports only, `opt_outs` is for replies."""
         return filters.matches(self, event)
 

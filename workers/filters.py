@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from shared import opt_outs
-from shared.events import Event
+from shared.events import Event, ReportTraits
 
 EventKind: TypeAlias = Literal["report", "reply"]
 
@@ -44,7 +44,7 @@ class Filters(Struct, frozen=True, kw_only=True):
     final: bool | None = None
     opt_outs: bool | None = None
 
-    def wants(self, event: Event) -> bool:
+    def wants(self, event: Event | ReportTraits) -> bool:
         """Return whether the handler is to have `event`."""
         return matches(self, event)
 
@@ -62,7 +62,7 @@ def from_handler(handler: _Named) -> Filters:
     )
 
 
-def matches(filters: _Declared, event: Event) -> bool:
+def matches(filters: _Declared, event: Event | ReportTraits) -> bool:
     """Return whether `event` matches. `statuses` and `final` apply to reports only, `opt_outs` to replies only."""
     if event.kind not in filters.kinds:
         return False

@@ -29,7 +29,7 @@ from shared.cells import Cell
 from shared.cells_reader import CellsReader
 from shared.counted import counted
 from shared.errors import ConfigurationError
-from shared.events import STATUSES
+from shared.schema import STATUSES
 from shared.setting_values import ANY_NETWORK, Token
 from workers import registry
 from workers.admin import queue_state

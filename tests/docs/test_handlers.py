@@ -14,7 +14,7 @@ import pytest
 from callbacks import Event, ReplyEvent, ReportEvent, own_packages, pytest_plugin, samples
 from callbacks.testing import Conformance, Worker
 from shared import memory
-from shared.events import STATUSES
+from shared.schema import STATUSES
 from tests.acceptance.processes import REPOSITORY, started
 from tests.docs import pages
 from tests.docs.pages import Block, with_blocks

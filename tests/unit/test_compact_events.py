@@ -103,6 +103,34 @@ def test_an_event_of_which_a_field_was_read_otherwise_is_stored_whole(body: dict
     assert msgspec.json.decode(encoded) == msgspec.json.decode(events.encode(event))
 
 
+@pytest.mark.parametrize(
+    ("time_ms", "stored"),
+    [
+        (1443165174145, "1443165174.145"),
+        (1443165174000, "1443165174.0"),
+        (10**11, "100000000.0"),
+        (4 * 10**12 - 1, "3999999999.999"),
+        (4 * 10**12, '"2096-10-02T07:06:40Z"'),  # where a double is not exact, or soon will not be
+        (1443165174, '"2015-09-25T07:12:54Z"'),  # seconds
+        (0, '"2015-09-25T07:12:54Z"'),  # no time: the other one counts
+    ],
+)
+def test_a_usual_time_is_stored_as_a_number(time_ms: int, stored: str) -> None:
+    event, encoded = made_and_stored(report(micro_timestamp=time_ms))
+    assert f",{stored},{RECEIVED_MS},".encode() in encoded
+    (read,) = events.decode(b"[%b]" % encoded)
+    assert (read, str(read)) == (event, str(event))
+
+
+def test_each_millisecond_of_a_usual_time_is_read_as_it_was() -> None:
+    times = [*range(1443165174000, 1443165175000), *range(4 * 10**12 - 1000, 4 * 10**12), *range(10**11, 10**11 + 1000)]
+    callback = wire.read(msgspec.json.encode({"data": [REPORT | {"micro_timestamp": one} for one in times]}), "status")
+    made = list(callback_events.from_callback(callback, source="gw", received_at=events.utc_time(RECEIVED_MS)))
+    stored = callback_events.encoded_from_callback(callback, source="gw", received_ms=RECEIVED_MS)
+    assert events.decode_each(encoded for _, encoded in stored) == made
+    assert [event.occurred_at for event in made] == [events.utc_time(one) for one in times]
+
+
 def test_a_key_around_the_records_does_not_become_a_field() -> None:
     """Unknown keys next to `data` are in `raw`, where a key of the record has precedence."""
     without_recipient = {key: value for key, value in REPORT.items() if key != "to"}

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from callbacks import ReplyEvent, ReportEvent, samples
-from shared import callback_events, events, wire
+from shared import callback_events, events, schema, wire
 
 
 def test_there_is_a_sample_of_every_status_and_of_one_that_nobody_knows() -> None:
     statuses = {event.status for event in samples.named().values() if isinstance(event, ReportEvent)}
 
-    assert statuses > events.STATUSES
+    assert statuses > schema.STATUSES
 
 
 def test_names_are_those_of_the_samples_and_each_kind_is_there() -> None:
@@ -30,7 +30,7 @@ def test_no_sample_has_the_id_of_another() -> None:
 
 def test_a_sample_is_what_the_reading_of_its_raw_record_gives() -> None:
     for event in samples.named().values():
-        body = events._encoder.encode({"data": [event.raw]} if isinstance(event, ReportEvent) else event.raw)
+        body = events._encode({"data": [event.raw]} if isinstance(event, ReportEvent) else event.raw)
         (again,) = callback_events.from_callback(
             wire.read(body, None), source=event.source, received_at=event.received_at
         )

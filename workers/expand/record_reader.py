@@ -11,12 +11,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import callback_events, events, json_reader, opt_outs, recent_rate, wire
+from shared import callback_events, json_reader, opt_outs, recent_rate, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
+from shared.events import Event, ReplyEvent, ReportTraits, carrier_id
 from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, UNKNOWN_STATUS, Metrics
 from shared.rate_limited_log import RateLimitedLog
+from shared.schema import STATUSES
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.expand.fan_out import RecordResult
@@ -124,24 +126,24 @@ class RecordReader:
             raise ValueError(f"{records} records were read of a callback that was accepted as {accepted.records}")
         return items
 
-    def _offer(self, event: events.Event, encoded: bytes) -> FanOutEvent:
-        return FanOutEvent(event.kind, _marks(event), self._handler_mask(event), encoded)
-
-    def _handler_mask(self, event: events.Event) -> str:
+    def _offer(self, event: Event | ReportTraits, encoded: bytes) -> FanOutEvent:
         # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.
-        traits: tuple[object, ...]
+        tested: tuple[object, ...]
+        marks: tuple[str, ...]
         if event.kind == "report":
-            traits = (event.source, event.channel, event.status, event.is_final)
-            if event.status not in events.STATUSES:
+            tested, marks = (event.source, event.channel, event.status), (event.id,)
+            if event.status not in STATUSES:
                 self._count_unknown_status(event.status)
         else:
-            traits = (event.source, event.channel, opt_outs.wish(event.text) if self._reads_wishes else None)
-        mask = self._masks.get(traits)
-        if mask is None:
-            mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
-            if len(self._masks) >= _MAX_MASKS:  # the sender chooses statuses and channels
-                self._masks.clear()
-            self._masks[traits] = mask
+            wish = opt_outs.wish(event.text) if self._reads_wishes else None
+            tested, marks = ("reply", event.source, event.channel, wish), _marks_of_reply(event)
+        return FanOutEvent(event.kind, marks, self._masks.get(tested) or self._find_mask(tested, event), encoded)
+
+    def _find_mask(self, tested: tuple[object, ...], event: Event | ReportTraits) -> str:
+        mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
+        if len(self._masks) >= _MAX_MASKS:  # the sender chooses statuses and channels
+            self._masks.clear()
+        self._masks[tested] = mask
         return mask
 
     def _count_unknown_status(self, status: str) -> None:
@@ -195,11 +197,11 @@ def split_records(accepted: Accepted, *, any_number: bool = False) -> CallbackRe
     return CallbackRecords(accepted, envelope, records)
 
 
-def _marks(event: events.Event) -> tuple[str, ...]:
-    """Return the mark by which an event is known as seen; a reply has a second one, which shows a reused `req_uuid`."""
-    if event.kind == "reply" and event.reply_message_id is not None and event.req_uuid is not None:
-        return (event.id, events.carrier_id(event.source, event.req_uuid))
-    return (event.id,)
+def _marks_of_reply(event: ReplyEvent) -> tuple[str, ...]:
+    """Return the mark by which a reply is known as seen, and a second one, which shows a reused `req_uuid`."""
+    if event.reply_message_id is None or event.req_uuid is None:
+        return (event.id,)
+    return (event.id, carrier_id(event.source, event.req_uuid))
 
 
 def _merge_in_order(

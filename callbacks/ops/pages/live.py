@@ -15,7 +15,8 @@ from callbacks.ops.pages import live_filter_form
 from callbacks.ops.pages.event_streams import EventStreams, format_event
 from callbacks.ops.pages.live_feed import MAX_EVENTS, LiveFeed
 from callbacks.ops.pages.live_filter_form import KINDS, LiveFilterForm
-from shared.events import STATUSES, Event
+from shared.events import Event
+from shared.schema import STATUSES
 from workers.admin.number_views import NumberViews
 from workers.handlers.mask import mask_number, mask_text
 

@@ -16,7 +16,8 @@ from starlette.responses import Response
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
-from shared.events import STATUSES, known_status
+from shared.events import known_status
+from shared.schema import STATUSES
 from shared.settings import Settings
 from workers.admin.message_forms import mask_message
 

@@ -55,28 +55,30 @@ OF_THE_LADDER: Final = {
 }
 IN_EXPAND: Final = [
     "shared.json_reader:decode_text",
-    "shared.callback_events:_from_callback",
-    "shared.callback_events:_report",
     "shared.callback_events:encoded_from_callback",
-    "shared.compact_events:_values_of_record",
-    "shared.compact_events:compact_report",
     "shared.events:_digest",
     "shared.events:report_id",
-    "shared.normalize:sender",
-    "shared.normalize:unix_ms",
     "shared.wire:_is_plain",
     "shared.wire:read",
     "workers.expand.expansion:Expander._fan_out",
-    "workers.expand.record_reader:RecordReader._handler_mask",
     "workers.expand.record_reader:RecordReader._offer",
     "workers.expand.record_reader:RecordReader._read_callback",
-    "workers.expand.record_reader:_marks",
     "workers.expand.fan_out:FanOutStep.fan_out",
     "workers.expand.fan_out:_group_events",
     "workers.expand.fan_out:_texts",
 ]
 # A small body is read at once, a large one part by part.
-OF_SMALL: Final = ["shared.wire:_read_documented", "shared.wire:_read_at_once"]
+OF_SMALL: Final = ["shared.wire:_read_documented", "shared.wire:_read_at_once", "shared.wire:_decode_usual_status"]
+# Of a record that is written in another way than the specification has it.
+OF_UNUSUAL: Final = [
+    "shared.callback_events:_Events.__init__",
+    "shared.callback_events:_Events.read",
+    "shared.callback_events:_report",
+    "shared.compact_events:_values_of_record",
+    "shared.compact_events:compact_report",
+    "shared.normalize:sender",
+    "shared.normalize:unix_ms",
+]
 OF_LARGE: Final = [
     "shared.json_reader:begins_numbered",
     "shared.json_reader:count_brackets",
@@ -172,9 +174,15 @@ def in_the_middle_of_a_bundle() -> list[list[Accepted]]:
     return [[status(*records[:500])], [status(*records[500:700], record(MARK), *records[700:])]]
 
 
+def in_a_batch_of_unusual_records() -> list[list[Accepted]]:
+    records = [record(str(n), error_code="7") for n in range(999)]
+    return [[status(one) for one in (*records[:500], record(MARK, error_code="7"), *records[500:])]]
+
+
 SCENARIOS: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
     in_the_first_batch: [*IN_EXPAND, *OF_SMALL],
     in_a_coalesced_batch: [*IN_EXPAND, *OF_SMALL],
+    in_a_batch_of_unusual_records: [*IN_EXPAND, *OF_SMALL, *OF_UNUSUAL],
     in_the_middle_of_a_bundle: [*IN_EXPAND, *OF_LARGE],
 }
 
