@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest import answers, log
+from ingest import answers, log, spans
 from ingest.answers import COUNT_REFUSAL, Answer
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
@@ -31,8 +31,7 @@ from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.store import FallbackStore
-from ingest.trace import setup
-from shared import gc_tuning, logs, uncaught, wire
+from shared import gc_tuning, logs, tracing, uncaught, wire
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
@@ -61,23 +60,17 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
     gate = DurabilityGate(
         connect_async(settings.redis_url, timeout_seconds=_CHECK_TIMEOUT_SECONDS), settings.durability
     )
-    spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
-    spans = setup.start()
     background = Background()
-    store = FallbackStore(
-        spans.redis(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate)),
-        spans.drain(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate)),
-        gate,
-        SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
-        background=background,
-    )
+    store = _make_store(settings, gate, background)
     health = Health(gate, store.report, background)
     metrics = Metrics()
     answer_metrics = AnswerMetrics(metrics)
     state = functools.partial(read_state, store.report, gate, background, answer_metrics)
     metrics_push = MetricsPush(metrics, settings.redis_url, state=state, background=background)
     sender = SnapshotSender(snapshots_to, metrics, state, background=background)
-    commit = spans.commit(MeasuredStore(store, metrics))
+    # If traces are not asked for, there is no part of them anywhere: they cost nothing.
+    tracer = tracing.start("callbacks.web")
+    commit = spans.make_commit(MeasuredStore(store, metrics), tracer)
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
@@ -92,7 +85,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
         )
-        handle = spans.post(receiver.handle, route=route, addresses=addresses)
+        handle = spans.trace_posts(receiver.handle, tracer, route=route, addresses=addresses)
         return Route(route, Endpoint("callbacks", handle, methods=("POST",), on_answer=answer_metrics.count))
 
     @contextlib.asynccontextmanager
@@ -124,7 +117,8 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
                 await run_step("the durability gate", gate.close())
                 await run_step("the metrics push", asyncio.to_thread(metrics_push.close))
                 await run_step("the metrics snapshot", asyncio.to_thread(sender.close))
-                await run_step("the traces", asyncio.to_thread(spans.close))
+                if tracer is not None:
+                    await run_step("the traces", asyncio.to_thread(tracer.close))
                 log.logger.info("stopped")
 
     app = Starlette(
@@ -143,6 +137,17 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
     # No middleware: see ingest/endpoint.py.
     app.middleware_stack = _by_raw_path(app.router)
     return app
+
+
+def _make_store(settings: Settings, gate: DurabilityGate, background: Background) -> FallbackStore:
+    spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
+    return FallbackStore(
+        RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate),
+        RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate),
+        gate,
+        SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
+        background=background,
+    )
 
 
 def _by_raw_path(router: ASGIApp) -> ASGIApp:

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from ingest import log
 from shared.background import is_cancelled
@@ -17,6 +17,7 @@ from shared.batches import Accepted, Quarantined
 from shared.errors import StoreUnavailable
 
 BatchEntry: TypeAlias = Accepted | Quarantined
+Destination: TypeAlias = Literal["redis", "spool"]
 
 # A slow worker needs a second for a job of 500 callbacks; 1 MiB is written and synced in a few milliseconds.
 MAX_CALLBACKS: Final = 500
@@ -28,11 +29,19 @@ _UNEXPECTED: Final = "unexpected error while it was stored"
 class Store(Protocol):
     """Where batches go. A store may wrap another, and take what the other cannot."""
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
-        """Make all of `batch` durable, or raise StoreUnavailable. After that it may be stored or not."""
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
+        """Make all of `batch` durable and return where, or raise StoreUnavailable: then it may be stored or not."""
 
     async def close(self) -> None:
         """Close what was opened. Nothing is written afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Where a batch was stored, and how many entries it had."""
+
+    destination: Destination
+    entries: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +50,7 @@ class PendingEntry:
 
     entry: BatchEntry
     size_bytes: int
-    done: asyncio.Future[None]
+    done: asyncio.Future[Commit]
 
 
 class GroupCommit:
@@ -55,12 +64,12 @@ class GroupCommit:
         self._arrived = asyncio.Event()
         self._closing = False
 
-    async def accept(self, entry: BatchEntry, size_bytes: int) -> None:
-        """Return when `entry` is durable. Raises StoreUnavailable.
+    async def accept(self, entry: BatchEntry, size_bytes: int) -> Commit:
+        """Return when `entry` is durable, with what other entries. Raises StoreUnavailable.
 
         The caller limits how much waits here. If the caller is cancelled, its entry is committed nevertheless.
         """
-        await self._enqueue(entry, size_bytes)
+        return await self._enqueue(entry, size_bytes)
 
     async def accept_all(self, entries: Iterable[tuple[BatchEntry, int]]) -> None:
         """Do as `accept` for several entries with their sizes: return when all of them are durable."""
@@ -95,17 +104,17 @@ class GroupCommit:
         self._closing = True
         self._arrived.set()
 
-    def _enqueue(self, entry: BatchEntry, size_bytes: int) -> asyncio.Future[None]:
+    def _enqueue(self, entry: BatchEntry, size_bytes: int) -> asyncio.Future[Commit]:
         if self._closing:
             raise StoreUnavailable("shutting down")
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
         self._waiting.append(PendingEntry(entry, size_bytes, done))
         self._arrived.set()
         return done
 
     async def _commit(self, batch: Sequence[PendingEntry]) -> None:
         try:
-            await self._store.write([waiting.entry for waiting in batch])
+            destination = await self._store.write([waiting.entry for waiting in batch])
         except StoreUnavailable as exc:
             _fail(batch, exc)
         except (Exception, asyncio.CancelledError) as exc:  # the declared boundary around a batch's commit
@@ -119,9 +128,10 @@ class GroupCommit:
             for waiting in batch:
                 await self._commit([waiting])
         else:
+            commit = Commit(destination, len(batch))
             for waiting in batch:
                 if not waiting.done.done():
-                    waiting.done.set_result(None)
+                    waiting.done.set_result(commit)
 
 
 def take_batch(waiting: deque[PendingEntry], *, max_callbacks: int, max_bytes: int) -> list[PendingEntry]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ingest.answers import Answer
-from ingest.group_commit import BatchEntry, Store
+from ingest.group_commit import BatchEntry, Destination, Store
 from shared import refusals
 from shared.batches import counted_kind
 from shared.metrics import SECONDS_BUCKETS, SIZE_BUCKETS, MetricName, Metrics
@@ -59,14 +59,15 @@ class MeasuredStore:
         self._seconds = metrics.histogram(("commit",), SECONDS_BUCKETS)
         self._sizes = metrics.histogram(("batch",), SIZE_BUCKETS)
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
-        """Make `batch` durable. Raises StoreUnavailable, and then counts nothing."""
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
+        """Make `batch` durable, and return where. Raises StoreUnavailable, and then counts nothing."""
         began_seconds = time.perf_counter()
-        await self._store.write(batch)
+        destination = await self._store.write(batch)
         self._seconds.observe(time.perf_counter() - began_seconds)
         self._sizes.observe(len(batch))
         for entry in batch:
             self._metrics.add(("accepted", counted_kind(entry.kind), entry.source))
+        return destination
 
     async def close(self) -> None:
         """Close the store."""

@@ -16,7 +16,7 @@ import redis.asyncio
 
 from ingest import log
 from ingest.durability_gate import DurabilityGate
-from ingest.group_commit import BatchEntry
+from ingest.group_commit import BatchEntry, Destination
 from shared import batches
 from shared.batches import Accepted, Command, Quarantined
 from shared.connections import WEB_TIMEOUT_SECONDS
@@ -47,7 +47,7 @@ class RedisStore:
         self._gate = gate
         self._connection: Any = None
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         """Make `batch` durable: one job, or quarantined callbacks, or both. Raises StoreUnavailable.
 
         If the connection breaks, the batch is sent once more on a new one. It may then be stored twice; the workers
@@ -72,6 +72,7 @@ class RedisStore:
                 raise self._unavailable(again, batch) from again
         except (redis.RedisError, OSError) as exc:
             raise self._unavailable(exc, batch) from exc
+        return "redis"
 
     async def close(self) -> None:
         """Close the connection."""

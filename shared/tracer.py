@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from shared.structured_log import get_logger
 
-Kind: TypeAlias = Literal["server", "producer", "consumer"]
+Kind: TypeAlias = Literal["server", "consumer"]
 Attributes: TypeAlias = Mapping[str, str | int]
 
 # How long the end of a process waits for a collector. Spans that it has not taken by then are lost. The supervisor's
@@ -32,7 +32,7 @@ FLUSH_SECONDS: Final = 1.0
 
 log = get_logger("callbacks.traces")
 
-_KINDS: Final = {"server": SpanKind.SERVER, "producer": SpanKind.PRODUCER, "consumer": SpanKind.CONSUMER}
+_KINDS: Final = {"server": SpanKind.SERVER, "consumer": SpanKind.CONSUMER}
 # As installed packages call them.
 _OTLP: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _W3C: Final = TraceContextTextMapPropagator()

@@ -1,4 +1,4 @@
-"""Traces: one for a callback, from its POST through the commit and its expansion to each delivery of its events.
+"""Traces: one for a callback, from its POST through its expansion to each delivery of its events.
 
 W3C's `traceparent` carries a trace from process to process. A callback in its job, and an event in its deliveries, is
 a JSON array in the order of the fields, and msgspec ignores what follows the last one: there it stands. Only a sampled
@@ -12,7 +12,7 @@ Nothing here imports OpenTelemetry unless its own variables ask for it (`is_enab
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from callbacks.distribution import install_command
 from shared.structured_log import get_logger
@@ -45,15 +45,15 @@ def start(scope: str) -> "Tracer | None":
     return None
 
 
-def messaging_attributes(queue: str, operation: str, *, kind: Literal["send", "process"]) -> dict[str, str | int]:
-    """Return the attributes of a span that sends messages to a queue or processes messages from one.
+def messaging_attributes(queue: str, operation: str) -> dict[str, str | int]:
+    """Return the attributes of a span that processes messages from a queue; `operation` is our word for it.
 
-    See OpenTelemetry's semantic conventions for messaging: `operation` is our word for it, `kind` theirs.
+    See OpenTelemetry's semantic conventions for messaging.
     """
     return {
         "messaging.system": "rq",
         "messaging.destination.name": queue,
-        "messaging.operation.type": kind,
+        "messaging.operation.type": "process",
         "messaging.operation.name": operation,
     }
 

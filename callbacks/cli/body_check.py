@@ -16,7 +16,7 @@ from callbacks.cli.quiet_log import quiet_log
 from ingest.answers import Answer, Refused
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
-from ingest.group_commit import BatchEntry, GroupCommit
+from ingest.group_commit import BatchEntry, Destination, GroupCommit
 from ingest.sources import AddressRules, Tokens
 from shared import events, field_readers, wire
 from shared.batches import Accepted, Quarantined
@@ -152,8 +152,9 @@ class _MemoryStore:
     def __init__(self) -> None:
         self.entries: list[Accepted | Quarantined] = []
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         self.entries += batch
+        return "redis"
 
     async def close(self) -> None:
         """Close nothing."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from ingest import log
 from ingest.durability_gate import CommitGate
-from ingest.group_commit import BatchEntry, Store
+from ingest.group_commit import BatchEntry, Destination, Store
 from ingest.shutdown import cancel
 from ingest.spool.drainer import SpoolDrainer
 from ingest.spool.folder import SpoolFolder
@@ -60,8 +60,8 @@ class FallbackStore:
         drainer = SpoolDrainer(self._folder, self._thread, self._drain_to, self._gate, self.report)
         self._draining = self._background.start_task("drain", drainer.run)
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
-        """Make `batch` durable in Redis or on the local disk. Raises StoreUnavailable."""
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
+        """Make `batch` durable in Redis or on the local disk, and return where. Raises StoreUnavailable."""
         try:
             await self._redis.write(batch)
         except StoreUnavailable as exc:
@@ -73,6 +73,8 @@ class FallbackStore:
             await self._spool(batch, StoreUnavailable(_UNEXPECTED))
         else:
             self.report.redis_accepted()
+            return "redis"
+        return "spool"
 
     async def close(self) -> None:
         """Stop draining, and close the spool and both stores. What is in the spool stays for the next start."""

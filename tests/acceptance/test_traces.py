@@ -19,11 +19,11 @@ def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: i
     deliveries = ["deliver archive", "deliver choosy", "deliver slow"]
     until(lambda: [len(collector.named(name)) for name in deliveries] == [2, 2, 2], "spans")
     until(lambda: len(collector.named("expand")) == 1, "spans")
-    post, commit, expand = collector.one(POST), collector.one("commit"), collector.one("expand")
+    post, expand = collector.one(POST), collector.one("expand")
     assert {span.trace for span in collector.spans} == {post.trace}
-    assert (post.parent, commit.parent, expand.parent) == ("", post.id, commit.id)
+    assert (post.parent, expand.parent) == ("", post.id)
     assert {span.parent for name in deliveries for span in collector.named(name)} == {expand.id}
-    assert (post.kind, commit.kind, expand.kind) == ("server", "producer", "consumer")
+    assert (post.kind, expand.kind) == ("server", "consumer")
     assert {span.kind for name in deliveries for span in collector.named(name)} == {"consumer"}
     assert post.attributes == {
         "http.request.method": "POST",
@@ -33,14 +33,13 @@ def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: i
         "callbacks.source": "acceptance",
         "callbacks.kind": "report",
         "callbacks.records": 2,
+        "callbacks.destination": "redis",
+        "messaging.batch.message_count": 1,
     }
-    assert [_queued(span) for span in (commit, expand, collector.named("deliver choosy")[0])] == [
-        ("rq", "expand", "send", "commit"),
+    assert [_queued(span) for span in (expand, collector.named("deliver choosy")[0])] == [
         ("rq", "expand", "process", "expand"),
         ("rq", "deliver-choosy", "process", "deliver"),
     ]
-    assert commit.attributes["messaging.batch.message_count"] == 1
-    assert commit.attributes["callbacks.destination"] == "redis"
     assert _numbers(expand) == (2, 0, 0)
     assert {_outcome(span) for name in deliveries for span in collector.named(name)} == {("delivered", 1, None)}
     assert {(span.service, span.scope) for span in (post, expand, *collector.named("deliver choosy"))} == {
@@ -123,7 +122,7 @@ def test_callbacks_of_one_run_keep_their_traces_and_are_linked(traced: Start, po
     traced("web").wait_for_output("listening on")
     for number in range(5):
         post_reports(port, report(number), report(100 + number))
-    until(lambda: len(collector.named("commit")) == 5, "spans")
+    until(lambda: len(collector.named(POST)) == 5, "spans")
 
     traced("worker", "expand")
     traced("worker", "deliver")
@@ -173,18 +172,16 @@ def test_a_trace_goes_through_the_spool(
         server.stop()
 
         post_reports(port, report(1))
-        web.until(lambda: len(collector.named("commit")) == 2, "the commit")
+        web.until(lambda: len(collector.named(POST)) == 2, "the second POST")
         server.start()
-        web.until(lambda: collector.named("drain"), "the drain")
         start("worker", "expand")
         start("worker", "deliver").until(lambda: len(collector.named("deliver choosy")) == 2, "deliveries")
         web.until(lambda: len(collector.named("expand")) == 2, "the expansion")
 
-    post, commit = collector.named(POST)[1], collector.named("commit")[1]
+    first, post = collector.named(POST)
     (expand,) = (span for span in collector.named("expand") if span.trace == post.trace)
-    assert commit.attributes["callbacks.destination"] == "spool"
-    assert collector.named("commit")[0].attributes["callbacks.destination"] == "redis"
-    assert (commit.parent, collector.one("drain").parent, expand.parent) == (post.id, commit.id, commit.id)
+    assert [span.attributes["callbacks.destination"] for span in (first, post)] == ["redis", "spool"]
+    assert expand.parent == post.id
     assert [span.parent for span in collector.named("deliver choosy") if span.trace == post.trace] == [expand.id]
 
 

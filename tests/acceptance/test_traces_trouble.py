@@ -42,7 +42,7 @@ def test_only_what_is_sampled_is_stored_with_its_trace(
     post_reports(port, report(1))
 
     assert web.stop() == 0
-    assert [span.name for span in collector.spans] == (["commit", POST] if fields == 6 else [])
+    assert [span.name for span in collector.spans] == ([POST] if fields == 6 else [])
     with redis_server.client(decode_responses=False) as client:
         (job_id,) = client.lrange(keys.rq_queue(queues.EXPAND), 0, -1)
         data = client.hget(keys.job(job_id.decode()), "data")
@@ -60,7 +60,7 @@ def test_processes_that_do_not_trace_work_on_what_others_traced(
     post_reports(port, report(1))
 
     until(lambda: delivered(redis_server) == 1, "the delivery")
-    until(lambda: len(collector.spans) == 2, "the web process's spans")
+    until(lambda: len(collector.spans) == 1, "the web process's span")
 
 
 def test_spans_under_way_are_exported_at_the_end_of_a_process(
@@ -77,12 +77,12 @@ def test_spans_under_way_are_exported_at_the_end_of_a_process(
     assert not collector.spans
     assert (web.stop(), expand.stop(), deliver.stop()) == (0, 0, 0)
 
-    assert {POST, "commit", "expand", "deliver choosy", "deliver slow", "deliver archive"} <= {
+    assert {POST, "expand", "deliver choosy", "deliver slow", "deliver archive"} <= {
         span.name for span in collector.spans
     }
 
 
-def test_a_callback_that_cannot_be_kept_is_an_error_of_its_commit_and_of_its_post(
+def test_a_callback_that_cannot_be_kept_is_an_error_of_its_post(
     start_redis: StartRedis, start: Start, port: int, collector: Collector
 ) -> None:
     server = start_redis()
@@ -92,13 +92,10 @@ def test_a_callback_that_cannot_be_kept_is_an_error_of_its_commit_and_of_its_pos
 
     assert send(port, json.dumps({"data": [report(1)]}).encode()) == 503
 
-    until(lambda: len(collector.spans) == 2, "spans")
-    post, commit = collector.one(POST), collector.one("commit")
-    assert [(span.is_error, span.attributes["error.type"]) for span in (post, commit)] == [
-        (True, "503"),
-        (True, "StoreUnavailable"),
-    ]
-    assert "callbacks.destination" not in commit.attributes
+    until(lambda: len(collector.spans) == 1, "spans")
+    post = collector.one(POST)
+    assert (post.is_error, post.attributes["error.type"]) == (True, "503")
+    assert "callbacks.destination" not in post.attributes
 
 
 @pytest.mark.parametrize("hangs", [False, True])

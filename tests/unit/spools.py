@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.group_commit import BatchEntry
+from ingest.group_commit import BatchEntry, Destination
 from ingest.spool.folder import DrainBatch, SpoolFolder
 from ingest.spool.store import FallbackStore
 from shared.batches import Accepted
@@ -63,7 +63,7 @@ class Redis:
         self.batches: list[list[str]] = []
         self.asked = 0
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         if self.blocked_reason is not None:
             raise StoreUnavailable(self.blocked_reason)
         self.asked += 1
@@ -74,6 +74,7 @@ class Redis:
         if self.fails_on in bodies(batch):
             raise KeyError(self.fails_on)
         self.batches.append(bodies(batch))
+        return "redis"
 
     async def close(self) -> None:
         """Close nothing."""

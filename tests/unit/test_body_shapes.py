@@ -12,7 +12,7 @@ from starlette.types import Message
 from ingest.answers import Refused
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
-from ingest.group_commit import BatchEntry, GroupCommit
+from ingest.group_commit import BatchEntry, Destination, GroupCommit
 from ingest.sources import AddressRules, Tokens
 from shared import body_shapes, events, json_reader, wire
 from shared.batches import Accepted, Quarantined
@@ -222,8 +222,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self.entries: list[BatchEntry] = []
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         self.entries += batch
+        return "redis"
 
     async def close(self) -> None:
         """Close nothing."""

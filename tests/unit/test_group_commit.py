@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.group_commit import BatchEntry, GroupCommit, PendingEntry, take_batch
+from ingest.group_commit import BatchEntry, Commit, Destination, GroupCommit, PendingEntry, take_batch
 from shared.background import Background
 from shared.batches import Accepted
 from shared.errors import StoreUnavailable
@@ -25,7 +25,7 @@ class MemoryStore:
         self.fails: Exception | None = None
         self.poison = ""
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         self.writing.set()
         await self.may_write.wait()
         if self.fails is not None:
@@ -34,6 +34,7 @@ class MemoryStore:
         if self.poison in bodies:
             raise KeyError(self.poison)
         self.batches.append(bodies)
+        return "redis"
 
     async def close(self) -> None:
         """Close nothing."""
@@ -53,8 +54,8 @@ def test_without_load_a_callback_is_committed_alone_at_once() -> None:
         store = MemoryStore()
         commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        await commit.accept(callback("a"), 1)
-        await commit.accept(callback("b"), 1)
+        commits = [await commit.accept(callback(body), 1) for body in "ab"]
+        assert commits == [Commit("redis", 1)] * 2
         assert store.batches == [["a"], ["b"]]
         commit.close()
         await running
@@ -132,7 +133,7 @@ def test_a_callback_that_breaks_the_store_does_not_affect_the_rest_of_its_batch(
         outcomes = await asyncio.gather(
             *(commit.accept(callback(body), 1) for body in ("a", "text of a person", "c")), return_exceptions=True
         )
-        assert [type(outcome) for outcome in outcomes] == [type(None), StoreUnavailable, type(None)]
+        assert [type(outcome) for outcome in outcomes] == [Commit, StoreUnavailable, Commit]
         assert store.batches == [["a"], ["c"]]
         commit.close()
         await running
@@ -210,11 +211,11 @@ def test_a_commit_whose_future_was_cancelled_is_repeated_one_by_one() -> None:
         running = asyncio.create_task(commit.run())
         write, calls = store.write, [0]
 
-        async def write_at_second_try(batch: Sequence[BatchEntry]) -> None:
+        async def write_at_second_try(batch: Sequence[BatchEntry]) -> Destination:
             calls[0] += 1
             if calls[0] == 1:
                 raise asyncio.CancelledError
-            await write(batch)
+            return await write(batch)
 
         store.write = write_at_second_try  # type: ignore[method-assign]
         await asyncio.gather(*(commit.accept(callback(body), 1) for body in "ab"))

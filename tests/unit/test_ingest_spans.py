@@ -1,4 +1,4 @@
-"""The spans of callbacks that are committed together: each has its own, with the batch's size and the destination."""
+"""The span of a POST says what was stored, with how many other callbacks, and where; the callback carries it along."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope
 
 from ingest import answers
 from ingest.answers import Answer
-from ingest.group_commit import BatchEntry, Store
+from ingest.group_commit import BatchEntry, Destination
 from ingest.sources import AddressRules
-from ingest.trace.spans import TracedCommit, TracedPost, TrackedStore
+from ingest.spans import TracedCommit, TracedPost
 from shared.batches import Accepted, Quarantined, TracedAccepted
 from shared.tracer import Tracer
 
@@ -26,26 +26,22 @@ class Taking:
     def __init__(self) -> None:
         self.batches: list[Sequence[BatchEntry]] = []
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         self.batches.append(batch)
+        return "redis"
 
     async def close(self) -> None:
         """Close nothing."""
 
 
 class Faulty(Taking):
-    """A store that fails for a batch of several; a single entry, except the first, goes to `redis`."""
+    """A store that fails for a batch of several; a single entry goes to the spool, and the next ones to Redis."""
 
-    def __init__(self, redis: Store) -> None:
-        super().__init__()
-        self._redis = redis
-
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         if len(batch) > 1:
             raise RuntimeError("a fault")
-        if self.batches:
-            await self._redis.write(batch)
         await super().write(batch)
+        return "spool" if len(self.batches) == 1 else "redis"
 
 
 def accepted(number: int) -> Accepted:
@@ -56,16 +52,15 @@ def unreadable() -> Quarantined:
     return Quarantined(kind="status", source="gw", received_ms=1, error="no", body=b"{")
 
 
-def posted(taking: Taking, *entries: BatchEntry, failing: bool = False) -> list[ReadableSpan]:
-    """Post all of `entries` at once. Return the spans of their commits in the order of their start."""
+def posted(store: Taking, *entries: BatchEntry) -> list[ReadableSpan]:
+    """Post all of `entries` at once. Return the spans of their POSTs in the order of their start."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = Tracer(provider, "test")
 
     async def run() -> None:
-        redis = TrackedStore(taking)
-        commit = TracedCommit(Faulty(redis) if failing else redis, redis=redis, tracer=tracer)
+        commit = TracedCommit(store, tracer=tracer)
 
         async def post(entry: BatchEntry) -> None:
             async def handle(_scope: Scope, _receive: Receive) -> Answer:
@@ -83,8 +78,7 @@ def posted(taking: Taking, *entries: BatchEntry, failing: bool = False) -> list[
         await committing
 
     asyncio.run(run())
-    commits = [span for span in exporter.get_finished_spans() if span.name == "commit"]
-    return sorted(commits, key=lambda span: span.start_time or 0)
+    return sorted(exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
 
 def about(span: ReadableSpan) -> tuple[Any, Any]:
@@ -92,19 +86,18 @@ def about(span: ReadableSpan) -> tuple[Any, Any]:
     return attributes.get("messaging.batch.message_count"), attributes.get("callbacks.destination")
 
 
-def test_spans_of_one_batch_have_its_size_and_link_to_the_first() -> None:
+def test_spans_of_one_batch_have_its_size_and_each_is_a_trace() -> None:
     spans = posted(Taking(), accepted(0), accepted(1), accepted(2))
     assert [about(span) for span in spans] == [(3, "redis")] * 3
-    assert [[link.context for link in span.links] for span in spans] == [[], [spans[0].context], [spans[0].context]]
     assert len({span.context.trace_id for span in spans if span.context}) == 3
 
 
 def test_spans_after_an_error_show_that_each_was_committed_alone() -> None:
-    spans = posted(Taking(), accepted(0), accepted(1), failing=True)
+    spans = posted(Faulty(), accepted(0), accepted(1))
     assert [about(span) for span in spans] == [(1, "spool"), (1, "redis")]
 
 
-def test_an_accepted_callback_carries_its_commits_span_and_a_quarantined_one_does_not() -> None:
+def test_an_accepted_callback_carries_its_span_and_a_quarantined_one_does_not() -> None:
     taking = Taking()
     first, second = posted(taking, accepted(0), unreadable())
     ((callback, entry),) = taking.batches

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 from callbacks.ops.status import metric_families, service_status
 from callbacks.ops.status.snapshot import MAX_HANDLERS, QueueStatus, Snapshot
 from ingest import answers
+from ingest.group_commit import Destination
 from ingest.metrics import STATUSES, AnswerMetrics, MeasuredStore
 from shared import durability, queues, recent_rate, refusals
 from shared.batches import Accepted, Quarantined
@@ -153,9 +154,10 @@ class Elsewhere:
     def __init__(self, *, takes: bool) -> None:
         self._takes = takes
 
-    async def write(self, batch: object) -> None:
+    async def write(self, batch: object) -> Destination:
         if not self._takes:
             raise StoreUnavailable("full")
+        return "spool"
 
     async def close(self) -> None:
         """Nothing was opened."""

@@ -9,7 +9,7 @@ from starlette.types import Message, Scope
 from ingest.answers import Refused
 from ingest.body import COPY_BYTES, HELD_COPY_BYTES, REQUEST_BYTES, InFlight
 from ingest.callbacks import CallbackReceiver
-from ingest.group_commit import BatchEntry, GroupCommit
+from ingest.group_commit import BatchEntry, Destination, GroupCommit
 from ingest.sources import AddressRules, Tokens
 from shared.batches import Quarantined
 from shared.setting_values import ANY_NETWORK, Token
@@ -29,8 +29,9 @@ class Store:
     def __init__(self) -> None:
         self.entries: list[BatchEntry] = []
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         self.entries += batch
+        return "redis"
 
     async def close(self) -> None:
         """Do nothing."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.group_commit import BatchEntry
+from ingest.group_commit import BatchEntry, Destination
 from ingest.spool.folder import DrainBatch
 from tests.unit.spools import Redis, callback, running, spool, until
 
@@ -35,11 +35,11 @@ def test_nothing_leaves_the_spool_before_redis_has_it(tmp_path: Path) -> None:
         folder = spool(tmp_path)
         held: list[int] = []
 
-        async def write(batch: Sequence[BatchEntry]) -> None:
+        async def write(batch: Sequence[BatchEntry]) -> Destination:
             held.append(folder.backlog.callbacks)
             await asyncio.sleep(0.01)
             held.append(folder.backlog.callbacks)
-            await Redis.write(redis, batch)
+            return await Redis.write(redis, batch)
 
         async with running(redis, folder) as store:
             await store.write([callback("a"), callback("b")])

@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
-from ingest.group_commit import BatchEntry, GroupCommit
+from ingest.group_commit import BatchEntry, Destination, GroupCommit
 from ingest.sources import AddressRules, Tokens
 from shared import json_reader, wire
 from shared.cooperative import Stepwise, run_to_end
@@ -135,8 +135,9 @@ def test_elements_are_counted_without_making_them(array: bytes, elements: int) -
 class Instant:
     """A store that returns at once."""
 
-    async def write(self, batch: Sequence[BatchEntry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> Destination:
         assert len(batch) == 1
+        return "redis"
 
     async def close(self) -> None:
         raise AssertionError

@@ -1,6 +1,6 @@
 """The spans of expansion: one for each callback whose trace is recorded, from its reading to its fan-out.
 
-Its parent is the span of the commit, and it is the parent of its events' deliveries. It says how many of its events
+Its parent is the span of the POST, and it is the parent of its events' deliveries. It says how many of its events
 were new; so that the fan-out can count them, they are a group of their own there. The callbacks of one run are linked
 with the first of them.
 """
@@ -97,7 +97,7 @@ class ExpandSpans:
             "consumer",
             parent=accepted.trace,
             start_ns=began_ns,
-            attributes=tracing.messaging_attributes(queues.EXPAND, "expand", kind="process")
+            attributes=tracing.messaging_attributes(queues.EXPAND, "expand")
             | {
                 "callbacks.source": accepted.source,
                 "callbacks.kind": counted_kind(accepted.kind),

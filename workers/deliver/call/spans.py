@@ -114,7 +114,7 @@ class CallSpans:
                 f"deliver {self._handler.name}",
                 "consumer",
                 parent=sampled.trace,
-                attributes=tracing.messaging_attributes(self._queue, "deliver", kind="process")
+                attributes=tracing.messaging_attributes(self._queue, "deliver")
                 | {
                     "messaging.message.id": sampled.event.id,
                     "callbacks.handler": self._handler.name,

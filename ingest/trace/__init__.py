@@ -1,1 +1,0 @@
-"""OpenTelemetry spans of the web process, or nothing if they are not asked for."""
