@@ -86,9 +86,9 @@ def test_a_slow_transaction_is_followed_by_a_smaller_one_and_a_fast_one_by_a_lar
     size = BatchSize()
     size.record(0.001)
     assert size.rows == 200
-    size.record(0.2)
+    size.record(0.1)
     assert size.rows == 50
-    size.record(0.04)
+    size.record(0.02)
     assert size.rows == 50
     size.record(60)
     assert size.rows == 10

@@ -20,6 +20,7 @@ from tests.redis_server import RedisServer
 from tests.unit.example_events import report
 from workers.handlers.jsonl.writer import Writer
 from workers.handlers.sql import database_url
+from workers.personal_data import sql_tables
 
 NUMBER = "35699777123"
 Run = Callable[..., Result]
@@ -149,6 +150,7 @@ def test_a_second_run_removes_what_a_reader_of_the_database_kept(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_url, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(sql_tables, "_CHECKPOINT_SECONDS", 0.0)
     database = Database(f"sqlite:///{tmp_path}/none.db")
     database.write(report(to=NUMBER))
     database.close()

@@ -1,5 +1,6 @@
 """Rows of `sql` that are too old are removed: messages with all their reports, and replies, in short transactions."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -122,3 +123,19 @@ def test_a_database_that_is_unavailable_is_named_without_its_password() -> None:
     with pytest.raises(DatabaseUnavailable, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:1/x") as raised:
         retention.find_oldest("postgresql://me:geheim-1234@127.0.0.1:1/x")
     assert "geheim" not in str(raised.value)
+
+
+def test_what_is_removed_from_a_file_is_overwritten(new_database: Callable[[str], Database]) -> None:
+    database = new_database("sqlite")
+    number, pages = "35699777123", 40
+    for index in range(pages):
+        database.write(
+            *(arrived(f"{index}-{part}", "DELIVRD", days_ago=31, recipient=number, raw={}) for part in range(20))
+        )
+    database.write(arrived("new", "DELIVRD", days_ago=1))
+    retention.remove_old(database.url, BEFORE, wait=never_stop)
+    database.close()
+
+    assert database.address.file is not None
+    # Of cells that SQLite moved from one page to another, a copy may be left.
+    assert database.address.file.read_bytes().count(number.encode()) < pages

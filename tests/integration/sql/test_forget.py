@@ -9,6 +9,7 @@ from shared.number_search import NumberSearch
 from tests.integration.sql.conftest import BACKENDS
 from tests.integration.sql.databases import Database, reply, report
 from workers.handlers.sql.database_url import DatabaseUrl
+from workers.handlers.sql.tables import messages
 from workers.personal_data.sql_tables import SqlTables
 
 NUMBER = "35679444123"
@@ -99,3 +100,20 @@ def test_a_database_that_is_unavailable_is_named() -> None:
     assert not result.is_complete
     assert "127.0.0.1" in result.why
     assert "secret-word" not in result.why
+
+
+def test_a_status_that_came_meanwhile_stays_under_the_pseudonym(new_database: NewDatabase) -> None:
+    database = new_database("sqlite")
+    database.write(report("ACCEPTD", recipient=NUMBER))
+    tables = SqlTables(database.address, SEARCH, how="pseudonymise", secret="s" * 32)
+    written = tables._write
+
+    def late(engine: Any, table: Any, names: Any) -> None:
+        if table is messages:
+            database.write(report("DELIVRD", seconds=1, recipient=NUMBER))
+        written(engine, table, names)
+
+    tables._write = late  # type: ignore[method-assign]
+    tables.erase(dry_run=False)
+
+    assert (database.message["status"], database.message["recipient"][:7]) == ("DELIVRD", "person-")

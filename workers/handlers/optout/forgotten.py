@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, select
 
 from workers.handlers.sql.database_url import read_value
 from workers.handlers.sql.tables import digest_keys, opt_outs
@@ -65,29 +65,22 @@ def check_keys(connection: Connection, keys: Sequence[str], *, later_than: str) 
         raise UnknownKey(UnknownKey.__doc__)
 
 
-def forget(connection: Connection, rows: Iterable[Mapping[str, Any]], numbers: Mapping[str, str], secret: str) -> int:
-    """Replace the rows of people by what stays of them; return how many were replaced.
+def forget(connection: Connection, rows: Iterable[Mapping[str, Any]], numbers: Mapping[str, str], secret: str) -> None:
+    """Replace the rows of people, which the caller has locked, by what stays of them.
 
-    `numbers` has the number of each row's key. A row that has changed since it was read is left. Who opted in again
-    needs no row.
+    `numbers` has the number of each row's key. Who opted in again needs no row.
     """
     key = secret or _own_key(connection)
     kept: dict[str, dict[str, Any]] = {}
-    erased = 0
-    # Deleted first, in the order of their keys, and then written: as `wish_table.write` does, so that neither waits
-    # for the other in a circle.
-    for row in sorted(rows, key=lambda row: str(row["number_key"])):
-        unchanged = and_(opt_outs.c.number_key == row["number_key"], opt_outs.c.wish_rank == row["wish_rank"])
-        deleted = connection.execute(delete(opt_outs).where(unchanged)).rowcount
-        erased += deleted
-        number = numbers[row["number_key"]]
-        stays = {**row, "number_key": digest(number, key), "wish_rank": _rank(row["wish_rank"])}
+    for row in rows:
+        stays = {**row, "number_key": digest(numbers[row["number_key"]], key), "wish_rank": _rank(row["wish_rank"])}
         known = kept.get(stays["number_key"])
-        if deleted and row["opted_out"] and (known is None or stays["wish_rank"] > known["wish_rank"]):
+        if row["opted_out"] and (known is None or stays["wish_rank"] > known["wish_rank"]):
             kept[stays["number_key"]] = {**stays, "number": None, "keyword": None, "event_id": None}
+    # Deleted first and then written, as `wish_table.write` does, so that neither waits for the other in a circle.
+    connection.execute(delete(opt_outs).where(opt_outs.c.number_key.in_(numbers)))
     if kept:
         upsert(connection, [kept[name] for name in sorted(kept)])
-    return erased
 
 
 def upsert(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:

@@ -221,6 +221,7 @@ def _sqlite(address: DatabaseUrl, file: Path, *, read_only: bool) -> Engine:
             return
         _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")  # what is committed survives the machine's crash
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, by retention too
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
