@@ -5,20 +5,23 @@ They are kept for CALLBACKS_FAILURES_RETENTION_DAYS (30) days, if there is room.
 `replay` delivers an event again to its own handler only, with a new set of attempts.
 """
 
+from collections.abc import Sequence
 from itertools import islice
 
 import click
 import msgspec
 
-from callbacks.cli import failure_options, terminal_text
+from callbacks.cli import failure_options, message_deliveries, terminal_text
 from callbacks.cli.command import Command, Group
 from callbacks.cli.numbers_option import numbers_option
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
-from workers.admin import dead_letter_export, error_groups, replay_outcome
-from workers.admin.message_forms import Numbers, shown_number
+from workers.admin import dead_letter_export, delivery_history, error_groups, replay_outcome
+from workers.admin.delivery_history import DeliveryAttempt
+from workers.admin.message_forms import Numbers, attempt_form, shown_number, to_plain
 from workers.failures import iteration
 from workers.failures.cursor import FailureFilter
+from workers.failures.event_summary import summarize
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
@@ -35,7 +38,12 @@ def dead() -> None:
 @failure_options.filter_options
 @failure_options.paging_options
 @numbers_option
-@click.option("--group", "by_error", is_flag=True, help="Count the newest 20,000 dead letters of HANDLER by error.")
+@click.option(
+    "--group",
+    "by_error",
+    is_flag=True,
+    help="Count the newest 20,000 dead letters of HANDLER by error, with the first and last time.",
+)
 @failure_options.json_option
 def list_letters(
     *,
@@ -64,10 +72,11 @@ def list_letters(
                 found = {
                     "error": group.error,
                     "dead": group.dead,
+                    "oldest_at": group.oldest_at,
                     "newest_at": group.newest_at,
                     "newest_id": group.newest_id,
                 }
-                line = f"{group.dead:>9,}  {group.newest_at}  {terminal_text.short(group.error)}"
+                line = f"{group.dead:>9,}  {group.oldest_at}  {group.newest_at}  {terminal_text.short(group.error)}"
                 click.echo(msgspec.json.encode(found) if as_json else line)
             return
         for row in islice(iteration.iterate_summaries(client, handler, wanted, skip=skip), limit):
@@ -95,19 +104,34 @@ def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
 @numbers_option
 @failure_options.json_option
 def show(*, handler: str, event_id: str, numbers: Numbers, as_json: bool) -> None:
-    """Show one dead letter: the event, and what the handler raised.
+    """Show one dead letter.
+
+    Its message, each attempt to deliver it, the event, and what the handler raised.
 
     Phone numbers and texts are masked. `--numbers full --json` prints the event as `handlers try --event -` takes it.
     """
-    with failure_options.open_failures() as (_, store, _):
+    with failure_options.open_failures() as (client, store, _):
         letter = _shown(store.read_dead_letter(handler, event_id), numbers)
+        received_ms = int(letter.event.received_at.timestamp() * 1000)
+        attempts = delivery_history.read_attempts(client, letter.id, handler, received_ms=received_ms)
     if as_json:
-        click.echo(_as_json(letter))
+        click.echo(_as_json(letter, attempts))
         return
-    click.echo(f"handler   {letter.handler}\ndied      {letter.died_at}\nattempts  {letter.attempts}")
-    click.echo(
-        f"error     {terminal_text.short(letter.error)}\n\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip()
-    )
+    which = summarize(letter.event)
+    for label, value in (
+        ("handler", letter.handler),
+        ("died", letter.died_at),
+        ("attempts", str(letter.attempts)),
+        ("message", which["message_id"]),
+        ("status", "reply" if which["kind"] == "reply" else which["status"]),
+        ("trace", letter.trace_id),
+        ("error", letter.error),
+    ):
+        if value:
+            click.echo(f"{label:10}{terminal_text.short(value)}")
+    for line in message_deliveries.attempt_lines(attempts):
+        click.echo(f"{'':10}{line}")
+    click.echo(f"\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip())
 
 
 @dead.command(cls=Command)
@@ -221,6 +245,7 @@ def _shown(letter: DeadLetter, numbers: Numbers) -> DeadLetter:
     return msgspec.structs.replace(letter, event=mask_event(letter.event))
 
 
-def _as_json(letter: DeadLetter) -> bytes:
+def _as_json(letter: DeadLetter, attempts: Sequence[DeliveryAttempt]) -> bytes:
     fields = msgspec.structs.asdict(letter) | {"event": msgspec.Raw(letter.event.to_json().encode())}
-    return msgspec.json.encode({name: value for name, value in fields.items() if not name.startswith("whole_")})
+    shown = {name: value for name, value in fields.items() if not name.startswith("whole_")}
+    return msgspec.json.encode(shown | {"history": to_plain(list(map(attempt_form, attempts)))})

@@ -1,6 +1,6 @@
 """What became of events at each handler, for `callbacks message`: where each is, and every attempt to deliver it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import click
@@ -27,11 +27,9 @@ _WORDS: Final[Mapping[EventStatus, str]] = {
 class Deliveries:
     """The deliveries of events, by the event's id. `problem` says why they are not known; it is empty otherwise."""
 
-    def __init__(self, found: Iterable[EventDelivery] = (), *, problem: str = "") -> None:
+    def __init__(self, found: Mapping[str, Sequence[EventDelivery]] | None = None, *, problem: str = "") -> None:
         self.problem = problem
-        self._by_event: dict[str, list[EventDelivery]] = {}
-        for one in found:
-            self._by_event.setdefault(one.event_id, []).append(one)
+        self._by_event = found or {}
 
     def of(self, event_ids: Iterable[str]) -> list[EventDelivery]:
         """Return the deliveries of these events."""
@@ -39,8 +37,8 @@ class Deliveries:
 
 
 def read_deliveries(event_ids: Mapping[str, int]) -> Deliveries:
-    """Return the deliveries of events; `event_ids` says when each was received, in ms since 1970."""
-    return _read(lambda client: event_status.find_statuses(client, event_ids))
+    """Return the deliveries of events that `sql` has; `event_ids`: when each was received, in ms since 1970."""
+    return _read(lambda client: event_status.find_statuses(client, event_ids), kept_by="sql")
 
 
 def read_event(event_id: str) -> Deliveries:
@@ -48,10 +46,10 @@ def read_event(event_id: str) -> Deliveries:
     return _read(lambda client: event_status.find_event(client, event_id))
 
 
-def _read(find: Callable[[redis.Redis], Iterable[HandlerEventStatuses]]) -> Deliveries:
+def _read(find: Callable[[redis.Redis], Iterable[HandlerEventStatuses]], *, kept_by: str = "") -> Deliveries:
     try:
         with open_redis("history") as (_, client):
-            return Deliveries(at.delivery(event_id) for at in find(client) for event_id in at.statuses)
+            return Deliveries(event_status.group_by_event(find(client), kept_by=kept_by))
     except ConfigurationError as exc:
         return Deliveries(problem=str(exc))
     except click.ClickException as exc:
@@ -68,11 +66,16 @@ def as_lines(deliveries: Iterable[EventDelivery]) -> Iterator[str]:
         yield f"{short(one.handler):12} {words}"
         if last is None or (len(one.attempts) == 1 and last.result == "delivered"):
             continue
-        for attempt in one.attempts:
-            failed = f"failed{_took(attempt)}" + (f": {short(attempt.error)}" if attempt.error else "")
-            after = "given up on" if attempt.next_at is None else f"next attempt due {rfc3339(attempt.next_at)}"
-            result = f"delivered{_took(attempt)}" if attempt.result == "delivered" else f"{failed}; {after}"
-            yield f"{'':12}   {rfc3339(attempt.at)}  attempt {attempt.attempt} of {attempt.attempts}  {result}"
+        yield from (f"{'':12}   {line}" for line in attempt_lines(one.attempts))
+
+
+def attempt_lines(attempts: Iterable[DeliveryAttempt]) -> Iterator[str]:
+    """Yield a line for each attempt."""
+    for attempt in attempts:
+        failed = f"failed{_took(attempt)}" + (f": {short(attempt.error)}" if attempt.error else "")
+        after = "given up on" if attempt.next_at is None else f"next attempt due {rfc3339(attempt.next_at)}"
+        result = f"delivered{_took(attempt)}" if attempt.result == "delivered" else f"{failed}; {after}"
+        yield f"{rfc3339(attempt.at)}  attempt {attempt.attempt} of {attempt.attempts}  {result}"
 
 
 def _took(attempt: DeliveryAttempt) -> str:

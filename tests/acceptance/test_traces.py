@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+from shared import connections
 from tests.acceptance.processes import HANDLERS, TOKEN, started
 from tests.acceptance.traced_handlers import RECIPIENT, TEXT
 from tests.acceptance.traced_service import POST, Start, post_reports, report, send, service
 from tests.collector import Collector, Span
 from tests.integration.runtime.pools import until
-from tests.redis_server import StartRedis
+from tests.redis_server import RedisServer, StartRedis
+from workers.failures import iteration
+from workers.failures.failure import DeadLetter
 
 
 def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: int, collector: Collector) -> None:
@@ -90,7 +93,9 @@ def test_each_attempt_is_a_span_of_the_trace_until_it_is_delivered(
     }
 
 
-def test_a_dead_letter_shows_as_the_end_of_its_trace(traced: Start, port: int, collector: Collector) -> None:
+def test_a_dead_letter_shows_as_the_end_of_its_trace(
+    traced: Start, port: int, collector: Collector, redis_server: RedisServer
+) -> None:
     service(traced)
 
     post_reports(port, report(1, "REJECTD"))
@@ -101,6 +106,9 @@ def test_a_dead_letter_shows_as_the_end_of_its_trace(traced: Start, port: int, c
     outcomes = [_outcome(span) for span in collector.named("deliver choosy")]
     assert outcomes == [("dead", 1, "Reject"), ("retried", 1, None), ("dead", 2, "Retry")]
     assert [span.is_error for span in collector.named("deliver choosy")] == [True, False, True]
+    with connections.connect(redis_server.url) as client:
+        letters = [one for one in iteration.iterate_letters(client, "choosy") if isinstance(one, DeadLetter)]
+    assert [letter.trace_id for letter in letters[::-1]] == [post.trace for post in collector.named(POST)]
 
 
 def test_a_repeated_callback_has_a_trace_that_ends_with_its_duplicates(

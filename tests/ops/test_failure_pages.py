@@ -121,6 +121,20 @@ def test_dead_letters_are_counted_by_error_and_exported_masked(service: Service,
         assert (found.status_code, found.text) == (200, ""), query
 
 
+def test_a_dead_letter_leads_to_its_message_its_handler_and_its_attempts(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/dead-letters/crm?error=customer")
+    page.get_by_role("row").nth(1).get_by_role("rowheader").get_by_role("link").click()
+    main = page.get_by_role("main")
+    expect(main.get_by_role("link", name="m-25")).to_have_attribute("href", "/messages?id=m-25")
+    expect(main.get_by_role("link", name="crm").last).to_have_attribute("href", "/handlers/crm")
+    expect(main.get_by_role("listitem")).to_contain_text(
+        [re.compile("attempt 1 of 8:\\s+failed in .*no such customer; given up")]
+    )
+    main.get_by_role("link", name=re.compile("^[0-9a-f]{24}$")).click()
+    expect(page.get_by_role("link", name="dead letter", exact=True)).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="ledger:")).to_contain_text("delivered")
+
+
 def test_failures_are_filtered_by_time(service: Service, window: Opened) -> None:
     page = window(service.ops_url).open("/dead-letters/crm")
     page.get_by_label("Since").fill("1h")

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from callbacks.ops.api.parameters import make_cursor, parse_cursor, parse_since
+from callbacks.ops.api.parameters import parse_cursor, parse_since
 from callbacks.ops.api.problems import ApiProblem
+from callbacks.ops.status.table_cursor import make_cursor
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,16 @@ def read_history(connection: redis.Redis, event_ids: Mapping[str, int]) -> Deliv
     return DeliveryHistory(attempts=attempts, since=_since(chunks, since_ms))
 
 
+def read_attempts(
+    connection: redis.Redis, event_id: str, handler: str, *, received_ms: int = 0
+) -> list[DeliveryAttempt]:
+    """Return the attempts at an event at one handler, oldest first, as far back as the log goes.
+
+    `received_ms`: when the event was received, if that is known. Raise redis.RedisError.
+    """
+    return read_history(connection, {event_id: received_ms}).attempts.get((event_id, handler), [])
+
+
 def _read_numbers(client: Any) -> tuple[dict[delivery_log.Ring, int], int]:
     """Return the number of each ring's newest chunk, and since when there is a log; 0 for what cannot be read."""
     try:

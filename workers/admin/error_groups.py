@@ -24,13 +24,14 @@ _MIN_FRAGMENT: Final = 4
 
 
 class ErrorGroup(Struct, frozen=True, kw_only=True):
-    """Dead letters with the same error, "#" for what differs. `newest_id` and `newest_at` are of the newest.
+    """Dead letters with the same error, "#" for what differs; the times of the oldest and the newest, and its id.
 
     `fragment` is a text that the errors contain, by which a list can be filtered; "" if there is none.
     """
 
     error: str
     dead: int
+    oldest_at: str
     newest_at: str
     newest_id: str
     fragment: str
@@ -50,16 +51,19 @@ def read_groups(connection: redis.Redis, handler: str) -> ErrorGroups:
         dead_letters_of(handler), FailureFilter(), limit=MAX_SCANNED, max_scanned=MAX_SCANNED
     )
     newest: dict[str, DeadLetterRow] = {}
+    oldest_at: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for row in page.items:
         if isinstance(row, DeadLetterRow):
             error = general_error(row.error)
             newest.setdefault(error, row)
+            oldest_at[error] = row.died_at
             sizes[error] = sizes.get(error, 0) + 1
     groups = (
         ErrorGroup(
             error=error,
             dead=size,
+            oldest_at=oldest_at[error],
             newest_at=newest[error].died_at,
             newest_id=newest[error].id,
             fragment=_fragment(error, newest[error].error),

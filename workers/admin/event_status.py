@@ -118,6 +118,21 @@ def find_event(connection: redis.Redis, event_id: str) -> list[HandlerEventStatu
     return [at for at in found if at.attempts or at.statuses[event_id] in ("dead", "waiting", "running", "scheduled")]
 
 
+def group_by_event(found: Iterable[HandlerEventStatuses], *, kept_by: str = "") -> dict[str, list[EventDelivery]]:
+    """Return the deliveries of each event by its id, one for each handler.
+
+    `kept_by`: the handler in whose tables the events were found. What the log does not know of it, it has delivered.
+    """
+    grouped: dict[str, list[EventDelivery]] = {}
+    for at in found:
+        for event_id, status in at.statuses.items():
+            delivery = at.delivery(event_id)
+            if at.handler == kept_by and status in ("untried", "unlogged"):
+                delivery = EventDelivery(handler=at.handler, event_id=event_id, status="delivered")
+            grouped.setdefault(event_id, []).append(delivery)
+    return grouped
+
+
 def _find_at_handler(
     client: Any, handler: str, event_ids: Mapping[str, int]
 ) -> tuple[_HandlerFindings, dict[str, str]]:

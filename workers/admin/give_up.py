@@ -4,6 +4,7 @@ Each step does it for some retries of one handler, in one step with the counters
 retry that is running, or is no longer scheduled, stays what it is.
 """
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -109,7 +110,14 @@ def _job_arguments(handler: str, stored: queue_jobs.StoredJob) -> list[Argument]
             delivered[keys.handler_counter(handler, event.kind, "delivered")] += 1
         else:
             letters.append(
-                dead_letters.from_event(handler, event, attempt - 1, Rejected(error or _NO_ERROR), mask=masked_text)
+                dead_letters.from_event(
+                    handler,
+                    event,
+                    attempt - 1,
+                    Rejected(error or _NO_ERROR),
+                    mask=masked_text,
+                    encode=functools.partial(_as_stored, encoded[position]),
+                )
             )
     arguments: list[Argument] = [settled]
     append_list(arguments, list(delivered.items()))
@@ -117,3 +125,8 @@ def _job_arguments(handler: str, stored: queue_jobs.StoredJob) -> list[Argument]
         arguments, [(*dead_letter_counters(handler, letter.kind), *failure_arguments(letter)) for letter in letters]
     )
     return arguments
+
+
+def _as_stored(encoded: msgspec.Raw, _: events.Event) -> bytes:
+    """Return an event as its retry has it: with its trace."""
+    return bytes(encoded)

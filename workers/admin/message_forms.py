@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.events import rfc3339
+from workers.admin.delivery_history import DeliveryAttempt
 from workers.admin.event_status import EventDelivery, EventStatus
 from workers.deliver.delivery_log import AttemptResult
 from workers.handlers.mask import mask_number, mask_record, mask_text, mask_within
@@ -71,11 +72,13 @@ def delivery_form(delivery: EventDelivery) -> DeliveryForm:
         event_id=delivery.event_id,
         status=delivery.status,
         explanation=delivery.explanation,
-        attempts=[
-            AttemptForm(**{name: getattr(attempt, name) for name in AttemptForm.__struct_fields__})
-            for attempt in delivery.attempts
-        ],
+        attempts=list(map(attempt_form, delivery.attempts)),
     )
+
+
+def attempt_form(attempt: DeliveryAttempt) -> AttemptForm:
+    """Return the JSON form of an attempt."""
+    return AttemptForm(**{name: getattr(attempt, name) for name in AttemptForm.__struct_fields__})
 
 
 def shown_number(number: str | None, numbers: Numbers) -> str | None:

@@ -54,7 +54,7 @@ class ScheduledRetry(Struct, frozen=True):
 class RetryPolicy:
     """What comes after an attempt at one handler.
 
-    `encode` returns the form in which an event waits for its next attempt.
+    `encode` returns the form in which an event waits for its next attempt, or is kept as a dead letter.
     """
 
     def __init__(self, handler: Handler, *, encode: Callable[[events.Event], bytes] = events.encode) -> None:
@@ -70,7 +70,7 @@ class RetryPolicy:
         if event is None:
             return dead_letters.from_unreadable(name, ended.encoded, outcome, attempts=attempt)
         if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
-            return dead_letters.from_event(name, event, attempt, outcome, mask=masked_text)
+            return dead_letters.from_event(name, event, attempt, outcome, mask=masked_text, encode=self._encode)
         asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
         seconds = backoff_seconds(attempt) if asked is None else asked
         return self._retry_job(self._encode(event), attempt + 1, seconds, error)

@@ -23,13 +23,15 @@ def from_event(
     outcome: Outcome,
     *,
     mask: Callable[[str, Iterable[events.Event]], str],
+    encode: Callable[[events.Event], bytes] = events.encode,
 ) -> NewFailure:
     """Return the dead letter of an event after its last attempt.
 
     What the handler raised may quote a person's number or words: it is stored through `mask`, by which lists, groups
-    and searches go, and as raised only for those who ask for it whole.
+    and searches go, and as raised only for those who ask for it whole. `encode` returns the form in which the event is
+    kept.
     """
-    failure = _new_dead_letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
+    failure = _new_dead_letter(handler, event.id, encode(event), outcome, attempts=attempt, kind=event.kind)
     fields = dict(failure.fields)
     for name in ("error", "traceback"):
         whole = str(fields[name])

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from shared import batches, events, wire
+from shared import batches, events, tracing, wire
 from shared.errors import CallbacksError
 from shared.keys import CountedKind
 from shared.stored_times import stored_ms, stored_time
@@ -78,13 +78,15 @@ class DeadLetterSummary(DeadLetterRow, frozen=True, kw_only=True):
 class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     """An event that a handler gave up on, with its traceback.
 
-    Error and traceback are masked; `whole_error` and `whole_traceback` are as the handler raised them.
+    Error and traceback are masked; `whole_error` and `whole_traceback` are as the handler raised them. `trace_id` is
+    that of the event's trace, "" if it is not recorded.
     """
 
     traceback: str
     event: events.Event
     whole_error: str
     whole_traceback: str
+    trace_id: str = ""
 
 
 QUARANTINE_ROW_FIELDS: Final = ("received_ms", "kind", "source", "records", "error")
@@ -147,6 +149,7 @@ def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> D
         # Absent if nothing had to be masked.
         whole_error=(fields["whole_error"] or fields["error"]).decode(errors="replace"),
         whole_traceback=(fields["whole_traceback"] or fields["traceback"]).decode(errors="replace"),
+        trace_id=tracing.trace_id(events.read_trace(fields["event"])),
     )
 
 

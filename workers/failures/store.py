@@ -96,6 +96,11 @@ class FailureStore:
             except StillUnreadable:
                 yield failure.parse_dead_letter_summary(handler, event_id, values)
 
+    def read_stored_event(self, handler: str, event_id: str) -> bytes:
+        """Return the event of a dead letter as it is stored. Raise FailureNotFound."""
+        ((_, values),) = read_fields(self._connection, dead_letters_of(handler), [event_id], ("event",))
+        return _require_found(values)[0]
+
     def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
         """Return one quarantined callback. Raises FailureNotFound."""
         ((_, values),) = read_fields(self._connection, QUARANTINE, [failure_id], failure.QUARANTINED_CALLBACK_FIELDS)

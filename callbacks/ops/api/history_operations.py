@@ -4,7 +4,7 @@ They need no Redis, but for where each event is at its handlers, which is left o
 whole numbers, which nobody sees without an entry in the action log.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,12 +24,14 @@ from callbacks.ops.api.history_forms import (
     StatsQuery,
 )
 from callbacks.ops.api.operations import Call, Operation
-from callbacks.ops.api.parameters import make_cursor, parse_cursor, parse_since
+from callbacks.ops.api.parameters import parse_cursor, parse_since
 from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
+from callbacks.ops.status.table_cursor import make_cursor
 from shared.events import known_status
 from shared.settings import Settings
 from workers.admin import event_status, message_forms
+from workers.admin.event_status import EventDelivery
 from workers.admin.message_forms import EventDeliveriesForm, delivery_form, to_plain
 from workers.admin.number_views import NumberViews
 from workers.handlers.mask import mask_event
@@ -150,7 +152,8 @@ class HistoryReader:
         events: list[Status | Reply] = [*timeline.statuses, *timeline.replies]
         ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
         try:
-            plain["deliveries"] = _deliveries(event_status.find_statuses(self._client, ids), ids)
+            found_at = event_status.find_statuses(self._client, ids)
+            plain["deliveries"] = _deliveries(event_status.group_by_event(found_at, kept_by="sql"), ids)
         except redis.RedisError:
             return plain
         return plain
@@ -204,13 +207,10 @@ def _check_numbers(call: Call) -> None:
 
 
 def _find_event(client: redis.Redis, event_id: str) -> dict[str, Any] | None:
-    found = event_status.find_event(client, event_id)
-    if not found:
-        return None
-    return {"event_id": event_id, "deliveries": _deliveries(found, (event_id,))}
+    found = event_status.group_by_event(event_status.find_event(client, event_id))
+    return {"event_id": event_id, "deliveries": _deliveries(found, (event_id,))} if found else None
 
 
-def _deliveries(found: Sequence[event_status.HandlerEventStatuses], event_ids: Iterable[str]) -> list[Any]:
+def _deliveries(found: Mapping[str, Sequence[EventDelivery]], event_ids: Iterable[str]) -> list[Any]:
     """Return the deliveries as `callbacks message --json` prints them: in the order of the events."""
-    by_event = {event_id: [at.delivery(event_id) for at in found if event_id in at.statuses] for event_id in event_ids}
-    return [to_plain(delivery_form(one)) for deliveries in by_event.values() for one in deliveries]
+    return [to_plain(delivery_form(one)) for event_id in event_ids for one in found.get(event_id, ())]

@@ -1,14 +1,13 @@
 """The kinds of parameters that several operations of `/api` take: times, cursors, numbers."""
 
-import base64
-import binascii
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from callbacks.ops.api import problems
+from callbacks.ops.status import table_cursor
 from shared.ages import parse_age
 from workers.admin.message_forms import Numbers
 
@@ -47,22 +46,9 @@ def parse_since(text: str) -> datetime:
         raise problems.bad_parameter("since must be an age (90s, 30m, 2h, 7d, 4w) or a time (RFC 3339).") from None
 
 
-def make_cursor(at: datetime, item_id: str) -> str:
-    """Return a cursor: the time and the id of the last item of a page, by which the list is in order."""
-    content = msgspec.json.encode((at.astimezone(UTC).isoformat(), item_id))
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
 def parse_cursor(text: str | None) -> tuple[datetime, str] | None:
     """Return the time and the id of a cursor; None for None. Raise ApiProblem."""
-    if text is None:
-        return None
     try:
-        content: Any = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        time, item_id = msgspec.json.decode(content, type=tuple[str, str])
-        at = datetime.fromisoformat(time).astimezone(UTC)
-        if "\0" in item_id:  # which no database takes, and no answer had
-            raise ValueError
-    except (binascii.Error, ValueError, OverflowError, msgspec.MsgspecError):
+        return None if text is None else table_cursor.parse_cursor(text)
+    except ValueError:
         raise problems.bad_parameter("cursor must be the next_cursor of an answer; without it a list begins.") from None
-    return at, item_id

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
+from callbacks.ops.status.table_cursor import make_cursor, parse_cursor
 from shared.events import known_status
 from shared.schema import STATUSES
 from shared.settings import Settings
@@ -59,8 +60,8 @@ class ListFilter(Struct, frozen=True, kw_only=True):
 
 
 def render_list(request: Request, settings: Settings) -> Response:
-    """Return the page of the list, from the position in the query."""
-    wanted, after = ListFilter.parse(request.query_params), _parse_position(request.query_params.get("after", ""))
+    """Return the page of the list, from the cursor in the query."""
+    wanted, after = ListFilter.parse(request.query_params), _parse_cursor(request.query_params.get("after", ""))
     rows: list[Message] = []
     jobs: list[JobSummary] = []
     problem = ""
@@ -69,7 +70,7 @@ def render_list(request: Request, settings: Settings) -> Response:
             rows, jobs = _read(connection, settings, wanted, after)
     except TablesUnavailable as exc:
         problem = str(exc)
-    next_page = wanted.url(after=_position(rows[ROWS - 1], wanted)) if len(rows) > ROWS else None
+    next_page = wanted.url(after=_cursor(rows[ROWS - 1], wanted)) if len(rows) > ROWS else None
     return render_page(
         request,
         "message_list.html",
@@ -105,20 +106,12 @@ def _read(
     return list(rows), jobs
 
 
-def _position(message: "Message", wanted: ListFilter) -> str:
-    """Return where the list goes on after a message."""
-    at = message.first_received_at if wanted.overdue else message.last_received_at
-    return f"{at.isoformat()}~{message.message_id}"
+def _cursor(message: "Message", wanted: ListFilter) -> str:
+    return make_cursor(message.first_received_at if wanted.overdue else message.last_received_at, message.message_id)
 
 
-def _parse_position(text: str) -> tuple[datetime, str] | None:
-    time, separator, message_id = text.partition("~")
-    if not text:
-        return None
+def _parse_cursor(text: str) -> tuple[datetime, str] | None:
     try:
-        at = datetime.fromisoformat(time)
+        return parse_cursor(text) if text else None
     except ValueError:
         raise HTTPException(400) from None
-    if not separator or at.tzinfo is None or len(message_id) > _MAX_CHARACTERS:
-        raise HTTPException(400)
-    return at, message_id

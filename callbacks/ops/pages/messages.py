@@ -6,7 +6,7 @@ Numbers are masked; a user who may act can ask for whole ones by a form, which i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from callbacks.ops.pages.message_list import render_list
 from shared import phone_numbers
 from shared.settings import Settings
 from workers.admin import event_status, message_forms
-from workers.admin.event_status import EventDelivery, HandlerEventStatuses
+from workers.admin.event_status import EventDelivery
 from workers.admin.message_forms import Numbers
 from workers.admin.number_views import NumberViews
 from workers.failures import search as failure_search
@@ -104,7 +104,9 @@ def _render_results(
     if len(found.timelines) == 1 and not found.messages:
         timeline = message_forms.mask_timeline(found.timelines[0], numbers)
         return render_page(request, "message.html", raw=_raw, **shown, **_timeline_context(client, timeline))
-    event = _event_deliveries(client, wanted) if found.is_empty and start is None else []
+    event: Sequence[EventDelivery] = ()
+    if found.is_empty and start is None:  # `sql` need not be in use for that
+        event = event_status.group_by_event(event_status.find_event(client, wanted)).get(wanted, ())
     search_page = failure_search.search(client, wanted, start=start) if found.is_empty or start else None
     return render_page(
         request,
@@ -141,12 +143,10 @@ def _rows(found: MessageHistory) -> list[Any]:
 def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
     events: list[Any] = [*timeline.statuses, *timeline.replies][:MAX_EVENTS]
     ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
-    deliveries: dict[str, list[EventDelivery]] = {event_id: [] for event_id in ids}
+    deliveries: dict[str, list[EventDelivery]] = {}
     is_known = True
     try:
-        for at in event_status.find_statuses(client, ids):
-            for event_id in at.statuses:
-                deliveries[event_id].append(_delivery(at, event_id))
+        deliveries = event_status.group_by_event(event_status.find_statuses(client, ids), kept_by="sql")
     except redis.RedisError:  # the statuses and replies are in the database
         is_known = False
     return {
@@ -157,17 +157,6 @@ def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, An
         "deliveries": deliveries,
         "are_deliveries_known": is_known,
     }
-
-
-def _event_deliveries(client: redis.Redis, event_id: str) -> list[EventDelivery]:
-    """Return where an event is at each handler that has or had it: `sql` need not be in use for that."""
-    return [_delivery(at, event_id) for at in event_status.find_event(client, event_id)]
-
-
-def _delivery(at: HandlerEventStatuses, event_id: str) -> EventDelivery:
-    if at.handler == "sql" and at.statuses[event_id] in ("untried", "unlogged"):
-        return EventDelivery(handler=at.handler, event_id=event_id, status="delivered")  # as this very table shows
-    return at.delivery(event_id)
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:

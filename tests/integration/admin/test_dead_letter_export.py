@@ -45,6 +45,7 @@ def test_errors_that_differ_in_numbers_only_are_one_group(harness: Harness) -> N
     assert found.is_whole
     lines = [json.loads(line) for line in run(harness, "list", "single", "--group", "--json").splitlines()]
     assert [(line["error"], line["dead"]) for line in lines] == [("=order # of #", 3), ("no such customer", 1)]
+    assert all(line["oldest_at"] <= line["newest_at"] for line in lines)
     assert "        3  " in run(harness, "list", "single", "--group")
 
 

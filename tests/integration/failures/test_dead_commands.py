@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from callbacks.cli.main import main
-from shared import keys
+from shared import events, keys
 from tests.integration.failures.failure_lists import die, ids, refusing
 from tests.integration.harness import Harness, open_harness
 from tests.redis_server import RedisServer
@@ -99,6 +99,30 @@ def test_a_replay_without_a_clear_selection_is_wrong_usage(harness: Harness, opt
 
     assert callbacks("dead", "replay", "refusing", *options).exit_code == 2
     assert len(ids(harness, keys.dead("refusing"))) == 1
+
+
+def test_show_names_the_message_and_each_attempt(harness: Harness) -> None:
+    die(harness, "m-1")
+    (event_id,) = ids(harness, keys.dead("refusing"))
+
+    shown = callbacks("dead", "show", "refusing", event_id).output.splitlines()
+    found = json.loads(callbacks("dead", "show", "refusing", event_id, "--json").output)
+
+    assert "message   m-1" in shown
+    assert any(line.endswith(": no; given up on") and "attempt 1 of 8" in line for line in shown)
+    assert [(one["attempt"], one["result"], one["error"]) for one in found["history"]] == [(1, "dead", "no")]
+
+
+def test_a_dead_letter_keeps_the_trace_of_its_event(harness: Harness) -> None:
+    die(harness, "m-1")
+    (event_id,) = ids(harness, keys.dead("refusing"))
+    key, traceparent = keys.dead_letter("refusing", event_id), f"00-{'ab' * 16}-{'cd' * 8}-01"
+    harness.connection.hset(key, "event", events.with_trace(harness.connection.hget(key, "event") or b"", traceparent))
+
+    assert f"trace     {'ab' * 16}" in callbacks("dead", "show", "refusing", event_id).output
+    assert callbacks("dead", "replay", "refusing", event_id).stdout == "replayed: 1\n"
+    harness.deliver(refusing)
+    assert ids(harness, keys.dead("refusing")) == [event_id]
 
 
 def test_what_show_prints_as_json_is_an_event_for_handlers_try(harness: Harness) -> None:
