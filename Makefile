@@ -134,9 +134,9 @@ docs: .venv/.test  ## write the parts of the documentation that are made from th
 	$(BIN)/python -m tests.docs.generated
 
 lock: .venv/.test  ## compile all locks anew
-	$(COMPILE) --extra dev --extra forward --extra notify --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml requirements-install.in
+	$(COMPILE) --extra dev --extra forward --extra notify --extra otel --extra postgres --extra seal --extra sql --output-file requirements.txt pyproject.toml requirements-install.in
 	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-demo.txt pyproject.toml requirements-install.in
-	$(COMPILE) --extra forward --extra notify --extra otel --extra postgres --extra sql --constraint requirements.txt --output-file requirements-image.txt pyproject.toml requirements-install.in
+	$(COMPILE) --extra forward --extra notify --extra otel --extra postgres --extra seal --extra sql --constraint requirements.txt --output-file requirements-image.txt pyproject.toml requirements-install.in
 	$(COMPILE) --output-file requirements-server.txt requirements-server.in
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 

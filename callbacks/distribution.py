@@ -6,7 +6,7 @@ The package and the command are `callbacks`; on the package index that name is a
 from typing import Final, Literal, TypeAlias
 
 DISTRIBUTION: Final = "fortytwo-callbacks"
-Extra: TypeAlias = Literal["all", "dev", "forward", "notify", "otel", "postgres", "server", "sql"]
+Extra: TypeAlias = Literal["all", "dev", "forward", "notify", "otel", "postgres", "seal", "server", "sql"]
 
 
 class MissingExtra(ModuleNotFoundError):

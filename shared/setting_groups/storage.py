@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from shared import seal_keys
 from shared.cells import Cell, parse_cells
+from shared.seal_keys import SealKey
 from shared.setting_groups.setting import setting
 from shared.setting_values import Durability, integer, one_of, parse_redis_url, zero_or
 
@@ -67,4 +69,12 @@ class StorageSettings:
         zero_or(1 << 20, 10**15 - 1),
         "maximum size of the delivery log in Redis: each attempt; at most 1 % of its maxmemory; 0: none",
         read_by=("deliver",),
+    )
+    seal_keys: tuple[SealKey, ...] = setting(
+        "CALLBACKS_SEAL_KEYS_FILE",
+        "",
+        seal_keys.parse_file,
+        "file with the keys that seal what waits in Redis and in the spool, one a line: the first seals, each opens",
+        shown_default="none: nothing is sealed",
+        read_by=("web", "expand", "deliver", "ops", "command"),
     )

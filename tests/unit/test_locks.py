@@ -20,7 +20,7 @@ SYSTEMS = (
     {"sys_platform": "linux", "platform_system": "Linux"},
     {"sys_platform": "darwin", "platform_system": "Darwin"},
 )
-IN_THE_IMAGE = ("forward", "notify", "otel", "postgres", "sql")
+IN_THE_IMAGE = ("forward", "notify", "otel", "postgres", "seal", "sql")
 MACHINES = ("x86_64", "aarch64", "arm64")
 
 
@@ -99,7 +99,7 @@ def test_the_demo_has_what_the_service_and_its_commands_need_and_nothing_of_othe
     needed = [*PROJECT["project"]["dependencies"], *extras["dev"], *PROJECT["build-system"]["requires"]]
 
     assert {canonicalize_name(Requirement(need).name) for need in needed} <= there
-    for extra in ("forward", "notify", "otel", "postgres", "server", "sql"):
+    for extra in ("forward", "notify", "otel", "postgres", "seal", "server", "sql"):
         assert there.isdisjoint(canonicalize_name(Requirement(need).name) for need in extras[extra])
 
 
