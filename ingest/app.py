@@ -31,7 +31,7 @@ from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.store import FallbackStore
-from shared import gc_tuning, logs, tracing, uncaught, wire
+from shared import gc_tuning, logs, sealed_data, tracing, uncaught, wire
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
@@ -140,6 +140,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
 
 
 def _make_store(settings: Settings, gate: DurabilityGate, background: Background) -> FallbackStore:
+    sealed_data.use(settings.seal_keys)
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
     return FallbackStore(
         RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate),

@@ -14,7 +14,8 @@
                             not take has changed (see ingest/spool/report.py); why= or callbacks=
     spool_refused           neither Redis nor the spool took callbacks= since=; the gateway still sends the first
                             of them for left_seconds=, then they are lost
-    spool_record            a damaged record; its bytes were moved to the file moved_to=, or stay in the spool
+    spool_record            a damaged record; its bytes were moved to the file moved_to=, or stay in the spool; or one
+                            whose key is not in CALLBACKS_SEAL_KEYS_FILE, which stays
                             because of the error not_moved=
     spool_malformed         SQLite cannot read a spool; it was renamed to moved_to=, and a new one was made
     spool_taken_over        this process drains the spool of a dead process, with callbacks=

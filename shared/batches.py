@@ -16,7 +16,7 @@ import msgspec
 import orjson
 from msgspec import Raw, Struct
 
-from shared import keys, queues, wire
+from shared import failure_fields, keys, queues, wire
 from shared.keys import CountedKind
 
 Argument: TypeAlias = str | bytes | int
@@ -154,8 +154,7 @@ def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
         description=f"{len(accepted)} callbacks",
         items=sum(callback.records for callback in accepted),
     )
-    callbacks = [_stored(callback) for callback in accepted]
-    fields["data"] = queues.encode_call(queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, callbacks))
+    fields["data"] = queues.encode_expansion([_stored(callback) for callback in accepted])
     return fields
 
 
@@ -193,8 +192,7 @@ def _as_json(body: str) -> orjson.Fragment | str:
 
 def _quarantine_commands(entry: Quarantined) -> tuple[Command, ...]:
     """Return the commands that add `entry` to the quarantine, as the workers' scripts do."""
-    entry_id, fields = new_quarantine_failure(entry)
-    key = keys.quarantined(entry_id)
+    entry_id, key, fields = _stored_failure(entry)
     return (
         ("EVAL", _COUNT_BYTES, 2, key, keys.failures_bytes(keys.QUARANTINE), _bytes(fields)),
         ("HSET", key, *_pairs(fields)),
@@ -205,8 +203,7 @@ def _quarantine_commands(entry: Quarantined) -> tuple[Command, ...]:
 
 def _keep_once_commands(entry: Quarantined) -> tuple[Command, ...]:
     """Return the commands that add a refused callback to the quarantine, or count its repetition."""
-    entry_id, fields = new_quarantine_failure(entry)
-    key = keys.quarantined(entry_id)
+    entry_id, key, fields = _stored_failure(entry)
     kind = counted_kind(entry.kind)
     arguments = (
         entry.received_ms,
@@ -221,6 +218,13 @@ def _keep_once_commands(entry: Quarantined) -> tuple[Command, ...]:
         # The first time counts, by which it ages.
         ("ZADD", keys.QUARANTINE, "NX", entry.received_ms, entry_id),
     )
+
+
+def _stored_failure(entry: Quarantined) -> tuple[str, str, Mapping[str, str | bytes | int]]:
+    """Return the id of an entry, its key, and its fields as they are stored."""
+    entry_id, fields = new_quarantine_failure(entry)
+    key = keys.quarantined(entry_id)
+    return entry_id, key, failure_fields.seal(key, fields)
 
 
 def _pairs(fields: Mapping[str, Argument]) -> Iterator[Argument]:

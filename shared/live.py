@@ -6,7 +6,7 @@ nothing unwatched, and no round trip watched. A listener that stops reading dela
 at most MAX_BYTES_PER_SECOND, and Redis disconnects it at `client-output-buffer-limit pubsub`.
 
     cb:live:<database>    a message: [version, how many events it does not show, [event, …]], each as `events.decode`
-                          reads it
+                          reads it, or sealed
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import redis
 import redis.asyncio
 from msgspec import Struct
 
-from shared import connections, events, keys
+from shared import connections, events, keys, sealed_data
 from shared.events import Event
 from shared.primary import check_role_async
 
@@ -52,11 +52,17 @@ class FeedUnavailable(Struct, frozen=True):
     error: str
 
 
+class SealedEvents(Struct, frozen=True):
+    """New events are not in the feed, as this process cannot open them; the error says why."""
+
+    error: str
+
+
 class Idle(Struct, frozen=True):
     """Nothing has happened for a while: the caller can check other things."""
 
 
-FeedItem: TypeAlias = Event | Omitted | Listening | FeedUnavailable | Idle
+FeedItem: TypeAlias = Event | Omitted | SealedEvents | Listening | FeedUnavailable | Idle
 
 
 def channel(client: "redis.Redis | redis.asyncio.Redis") -> str:
@@ -107,10 +113,15 @@ def listen_sync(url: str, *, idle_seconds: float = 1.0) -> Generator[FeedItem, N
             yield runner.run(following())
 
 
-def parse_message(message: bytes) -> Iterator[Event | Omitted]:
+def parse_message(message: bytes) -> Iterator[Event | Omitted | SealedEvents]:
     """Yield the events of a message, and how many it omits. A message of another release is omitted as a whole."""
     try:
-        version, omitted, encoded = _decoder.decode(message)
+        plain = sealed_data.unseal(message, sealed_data.EVENTS)
+    except sealed_data.Sealed as exc:
+        yield SealedEvents(str(exc))
+        return
+    try:
+        version, omitted, encoded = _decoder.decode(plain)
         found = events.decode(encoded) if version == _VERSION else []
     except (msgspec.MsgspecError, RecursionError):
         omitted, found = 1, []

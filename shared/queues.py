@@ -18,6 +18,8 @@ import orjson
 import redis
 from rq.job import Job, JobStatus, Retry
 
+from shared import sealed_data
+
 EXPAND: Final = "expand"
 EXPAND_JOB: Final = "workers.jobs.expand"
 DELIVER_JOB: Final = "workers.jobs.deliver"
@@ -27,6 +29,7 @@ DELIVER_JOB: Final = "workers.jobs.deliver"
 #   deliver  version, name of the handler, number of the attempt, events (each as events.decode reads it)
 # Events that several handlers want are not in the arguments of each job, but once in `keys.PORTIONS`; the job names the
 # portions in its field `portions`, and their events follow those in its arguments.
+# Callbacks or events may be sealed (see `shared.sealed_data`): an expand job's together, of a delivery job each event.
 # The last field of a callback or event that is traced is followed by its traceparent (see `shared.tracing`).
 PAYLOAD_VERSION: Final = 1
 FIRST_ATTEMPT: Final = 1
@@ -46,6 +49,10 @@ def delivery_queue(handler: str) -> str:
     return f"deliver-{handler}"
 
 
+# The first bytes of an expand job's data.
+_EXPAND_CALL: Final = b'["%b"' % EXPAND_JOB.encode()
+# Stands for the events where a script puts them; no handler's name contains it.
+_EVENTS: Final = b'"\\u0000"'
 # A call as RQ's Job serialises it: function, instance, args, kwargs.
 _decode_call: Final = msgspec.json.Decoder(tuple[str, Any, list[int | str | list[msgspec.Raw]], Any]).decode
 _decode_events: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -73,11 +80,12 @@ class JsonSerializer:
 
     @staticmethod
     def loads(data: bytes, /) -> Any:
-        """Read JSON."""
+        """Read JSON, with what is sealed in it. Raise sealed_data.Sealed if that cannot be opened."""
+        plain = unseal_call(data)
         try:
-            return _decode_call(data)
+            return _decode_call(plain)
         except msgspec.ValidationError:  # not a job, or one of another release
-            return msgspec.json.decode(data)
+            return msgspec.json.decode(plain)
 
 
 def new_job_id() -> str:
@@ -158,9 +166,28 @@ def delivery_job(
     return fields
 
 
+def encode_expansion(callbacks: Sequence[Any]) -> bytes:
+    """Return the `data` of a job that expands callbacks; together they are sealed if there is a key."""
+    stored: Any = callbacks
+    if sealed_data.is_on():
+        stored = orjson.Fragment(sealed_data.seal(orjson.dumps(callbacks), sealed_data.CALLBACKS))
+    return encode_call(EXPAND_JOB, (PAYLOAD_VERSION, stored))
+
+
 def encode_delivery(handler: str, events: Sequence[bytes], *, attempt: int = FIRST_ATTEMPT) -> bytes:
-    """Return the `data` of a job that delivers events."""
-    return encode_call(DELIVER_JOB, (PAYLOAD_VERSION, handler, attempt, [orjson.Fragment(event) for event in events]))
+    """Return the `data` of a job that delivers events; each is sealed if there is a key."""
+    sealed = sealed_data.seal_each(events, sealed_data.EVENTS)
+    return encode_call(DELIVER_JOB, (PAYLOAD_VERSION, handler, attempt, list(map(orjson.Fragment, sealed))))
+
+
+def delivery_ends(handler: str) -> tuple[bytes, bytes]:
+    """Return what comes before and after the events in the `data` of a job that delivers them for the first time.
+
+    A script puts the events between, each as JSON or sealed, with commas.
+    """
+    data = encode_call(DELIVER_JOB, (PAYLOAD_VERSION, handler, FIRST_ATTEMPT, [orjson.Fragment(_EVENTS)]))
+    head, tail = data.split(_EVENTS)
+    return head, tail
 
 
 def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
@@ -172,19 +199,36 @@ def parse_arguments(data: bytes, portions: Sequence[bytes] | None = ()) -> list[
     """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
     Its callbacks or events are undecoded (msgspec.Raw); `portions` are those of its events that are stored apart, None
-    if one of them is missing. Raise msgspec.DecodeError or ValueError if it is not a job of this service, or is one of
-    a newer release, and EventsMissing.
+    if one of them is missing. Raise msgspec.DecodeError or ValueError if it is not a job of this service, is one of a
+    newer release, or is sealed with a key that this process does not have; and EventsMissing.
     """
-    if not data.startswith(b"["):  # not plain; trying to decompress plain data takes longer than reading them
-        with contextlib.suppress(zlib.error):
-            data = zlib.decompress(data)
+    plain = unseal_call(decompress(data))
     try:
-        _, _, args, _ = _decode_call(data)
+        _, _, args, _ = _decode_call(plain)
     except msgspec.ValidationError:
-        _, _, args, _ = msgspec.json.decode(data)
+        _, _, args, _ = msgspec.json.decode(plain)
         check_version(args)
         raise
     return with_portions(check_version(args), portions)
+
+
+def decompress(data: bytes) -> bytes:
+    """Return a job's `data` without the compression of RQ, if it has rewritten the job."""
+    if not data.startswith(b"["):  # not plain; trying to decompress plain data takes longer than reading them
+        with contextlib.suppress(zlib.error):
+            return zlib.decompress(data)
+    return data
+
+
+def unseal_call(data: bytes) -> bytes:
+    """Return a job's `data` as JSON without anything sealed. Raise sealed_data.Sealed."""
+    place = sealed_data.CALLBACKS if data.startswith(_EXPAND_CALL) else sealed_data.EVENTS
+    return sealed_data.unseal(data, place)
+
+
+def unseal_portion(portion: bytes) -> bytes:
+    """Return a portion's events as JSON with commas between them. Raise sealed_data.Sealed."""
+    return sealed_data.unseal(portion, sealed_data.EVENTS)
 
 
 def with_portions(arguments: Sequence[Any], portions: Sequence[bytes] | None) -> list[Any]:
@@ -196,7 +240,7 @@ def with_portions(arguments: Sequence[Any], portions: Sequence[bytes] | None) ->
     if not portions:
         return list(arguments)
     *others, events = arguments
-    return [*others, [*events, *_decode_events(b"[%b]" % b",".join(portions))]]
+    return [*others, [*events, *_decode_events(b"[%b]" % b",".join(map(unseal_portion, portions)))]]
 
 
 def check_version(args: Sequence[Any]) -> list[Any]:

@@ -26,7 +26,7 @@ class SealKey:
     secret: bytes = field(repr=False)
 
 
-def parse_file(value: str) -> tuple[SealKey, ...]:
+def parse_seal_keys(value: str) -> tuple[SealKey, ...]:
     """Return the keys in the file at this path, none if it is empty. Raise ValueError, whose message holds no key."""
     if not value:
         return ()

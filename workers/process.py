@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import redis
 
-from shared import connections, gc_tuning, library_parts, logs, queues, settings, tracing
+from shared import connections, gc_tuning, library_parts, logs, queues, sealed_data, settings, tracing
 from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
 from shared.metrics import Metrics
@@ -74,6 +74,7 @@ def main() -> int:
 def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> int:
     loaded = settings.load(process="expand" if queue == queues.EXPAND else "deliver", needs=("REDIS_URL",))
     library_parts.check("redis", "rq")
+    sealed_data.use(loaded.seal_keys)
     # Before the handlers, which get it from OpenTelemetry's own functions.
     tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")
     wanted: Sequence[Filters] = ()

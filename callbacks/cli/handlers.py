@@ -12,7 +12,7 @@ from callbacks.cli.handlers_forget import forget
 from callbacks.cli.handlers_pause import pause_handler, resume_handler
 from callbacks.cli.handlers_purge import purge
 from callbacks.cli.handlers_try import try_handler
-from shared import connections, settings
+from shared import connections, sealed_data, settings
 from workers.admin import handler_catalog
 from workers.admin.handler_states import HandlerState, read_states
 
@@ -35,6 +35,7 @@ def list_handlers(*, as_json: bool) -> None:
     events in Redis. Exit 1 if a named handler cannot be used, or Redis does not answer.
     """
     loaded = settings.load(process="command")
+    sealed_data.use(loaded.seal_keys)
     found = handler_catalog.list_entries(loaded.handlers)
     known: list[HandlerState] | None = None
     problem = "REDIS_URL is not set" if not loaded.redis_url else ""

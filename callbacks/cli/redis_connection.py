@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 import redis
 
-from shared import connections, settings
+from shared import connections, sealed_data, settings
 from shared.setting_groups.setting import Process
 from shared.settings import Settings
 
@@ -18,6 +18,7 @@ def open_redis(process: Process = "command") -> Iterator[tuple[Settings, redis.R
     Raises ConfigurationError if the settings are wrong, or REDIS_URL is not set.
     """
     loaded = settings.load(process=process, needs=("REDIS_URL",))
+    sealed_data.use(loaded.seal_keys)
     client = connections.connect(loaded.redis_url)
     try:
         yield loaded, client

@@ -17,9 +17,9 @@ from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import format_event
 from callbacks.cli.numbers_option import numbers_option
-from shared import connections, live, settings
+from shared import connections, live, sealed_data, settings
 from shared.events import Event
-from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
+from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted, SealedEvents
 from shared.live_filter import LiveFilter
 from workers.admin.message_forms import Numbers
 from workers.handlers.mask import mask_event
@@ -55,6 +55,7 @@ def tail(
     arrive at once, it shows some and counts the others.
     """
     loaded = settings.load(process="command", needs=("REDIS_URL",))
+    sealed_data.use(loaded.seal_keys)
     wanted = LiveFilter(
         kinds=frozenset(kinds),
         statuses=frozenset(statuses),
@@ -103,6 +104,8 @@ def _print_feed(
             case FeedUnavailable():
                 _print_notice(f"{redis_url} is unavailable ({one.error}): events that arrive now are not shown.")
                 was_listening = True
+            case SealedEvents():
+                _print_notice(f"New events cannot be shown: {one.error}.")
             case Omitted():
                 _print_notice(f"… {one.number:,} more not shown")
             case _ if wanted.matches(one):

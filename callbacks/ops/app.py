@@ -44,7 +44,7 @@ from callbacks.ops.status.audit_cache import MAX_JOBS
 from callbacks.ops.status.backlog_history import BacklogHistory
 from callbacks.ops.status.overdue import OverdueCounter
 from callbacks.ops.status.single_flight import SingleFlight
-from shared import audit, cell_audits, connections, uncaught
+from shared import audit, cell_audits, connections, sealed_data, uncaught
 from shared.background import Background
 from shared.cell_audits import CellAudits
 from shared.cells import Cell
@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> Starlette:
     problems = list(sign_in_settings.find_problems(settings))
     if problems:
         raise ConfigurationError(problems)
+    sealed_data.use(settings.seal_keys)
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     sessions = SessionSigner(settings.ops_password, settings.ops_read_password)
     origin, revoked = RequestOrigin(settings.trusted_proxies), RevokedSessions(client)

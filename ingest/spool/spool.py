@@ -17,12 +17,14 @@ import msgspec
 from ingest import log
 from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS, BatchEntry
 from ingest.spool.file import DiskUnavailable, SpoolFile, SpoolMalformed, error_name, is_malformed, write_new
+from shared import sealed_data
 from shared.batches import Accepted, Quarantined, TracedAccepted, drop_empty_trace, now_ms
+from shared.sealed_data import SealKeyMissing
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch as it is stored: msgpack of two lists, one for each of the two kinds of entries."""
+    """A batch as it is stored: msgpack of two lists, one for each of the two kinds of entries; perhaps sealed."""
 
     callbacks: int
     oldest_ms: int
@@ -52,7 +54,8 @@ def pack(batch: Sequence[BatchEntry]) -> Packed:
     accepted = [entry for entry in batch if isinstance(entry, Accepted)]
     quarantined = [entry for entry in batch if isinstance(entry, Quarantined)]
     oldest_ms = min(entry.received_ms for entry in batch)
-    return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((accepted, quarantined)))
+    entries = sealed_data.seal(msgspec.msgpack.encode((accepted, quarantined)), sealed_data.SPOOL)
+    return Packed(len(batch), oldest_ms, entries)
 
 
 class Spool:
@@ -69,8 +72,9 @@ class Spool:
         # Rows that are done but could not be deleted: on a full disk even that needs room. They are skipped until the
         # whole file can be deleted, which needs none.
         self._undeleted: set[int] = set()
-        # Damaged rows that could not be moved to a file; they stay.
-        self._unmovable: set[int] = set()
+        # Rows that are skipped and stay: damaged ones that could not be moved to a file, and those that are sealed with
+        # a key that this process does not have.
+        self._left: set[int] = set()
 
     @classmethod
     def acquire(cls, path: Path, *, make: bool) -> Self | None:
@@ -137,7 +141,7 @@ class Spool:
         self.oldest_ms = None
         self.damaged = False
         self._undeleted.clear()
-        self._unmovable.clear()
+        self._left.clear()
         sql = "SELECT CAST(callbacks AS INTEGER), CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id"
         try:
             with closing(db.execute(sql)) as found:
@@ -162,12 +166,16 @@ class Spool:
         try:
             with closing(db.execute(sql, (self._cursor,))) as found:
                 for number, inside, digest, raw in found:
-                    if number not in self._undeleted and number not in self._unmovable:
+                    if number not in self._undeleted and number not in self._left:
                         callbacks += inside
                         size_bytes += len(raw)
                         if rows and (callbacks > MAX_CALLBACKS or size_bytes > MAX_BYTES):
                             return
-                        entries = _unpack(raw, digest)
+                        try:
+                            entries = _unpack(raw, digest)
+                        except SealKeyMissing as exc:
+                            self._leave(number, inside, str(exc))
+                            continue
                         if entries is None:
                             damaged.append(_Damaged(number, self.file.epoch, inside, raw))
                         else:
@@ -177,6 +185,10 @@ class Spool:
             if not rows or not is_malformed(exc):
                 raise
             self.damaged = True  # the next read begins there
+
+    def _leave(self, number: int, callbacks: int, why: str) -> None:
+        self._left.add(number)
+        log.logger.error("spool_record", file=self.file.path.name, record=number, callbacks=callbacks, not_drained=why)
 
     def _move_to_file(self, row: _Damaged, why: str) -> None:
         if row.epoch != self.file.epoch:
@@ -188,7 +200,7 @@ class Spool:
             write_new(target, row.raw)
         except OSError as exc:
             log.logger.error("spool_record", **fields, not_moved=error_name(exc))
-            self._unmovable.add(row.id)
+            self._left.add(row.id)
             return
         log.logger.error("spool_record", **fields, moved_to=target.name)
         self._delete_rows([row.id], row.callbacks)
@@ -225,8 +237,11 @@ def _unpack(raw: bytes, digest: bytes) -> Sequence[BatchEntry] | None:
     if _digest(raw) != digest:
         return None
     try:
-        accepted, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[TracedAccepted], list[Quarantined]])
-    except msgspec.DecodeError:
+        plain = sealed_data.unseal_whole(raw, sealed_data.SPOOL)
+        accepted, quarantined = msgspec.msgpack.decode(plain, type=tuple[list[TracedAccepted], list[Quarantined]])
+    except SealKeyMissing:
+        raise
+    except (sealed_data.Sealed, msgspec.DecodeError):
         return None
     return [*map(drop_empty_trace, accepted), *quarantined]
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from shared import seal_keys
 from shared.cells import Cell, parse_cells
-from shared.seal_keys import SealKey
+from shared.seal_keys import SealKey, parse_seal_keys
 from shared.setting_groups.setting import setting
 from shared.setting_values import Durability, integer, one_of, parse_redis_url, zero_or
 
@@ -73,7 +72,7 @@ class StorageSettings:
     seal_keys: tuple[SealKey, ...] = setting(
         "CALLBACKS_SEAL_KEYS_FILE",
         "",
-        seal_keys.parse_file,
+        parse_seal_keys,
         "file with the keys that seal what waits in Redis and in the spool, one a line: the first seals, each opens",
         shown_default="none: nothing is sealed",
         read_by=("web", "expand", "deliver", "ops", "command"),

@@ -89,4 +89,4 @@ def test_without_its_library_it_says_what_to_install(file: Path, monkeypatch: py
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     with pytest.raises(ValueError, match=r"needs the package cryptography: pip install 'fortytwo-callbacks\[seal\]'"):
-        seal_keys.parse_file(str(file))
+        seal_keys.parse_seal_keys(str(file))

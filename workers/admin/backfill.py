@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 from msgspec import Struct
 
-from shared import events, keys, queues
+from shared import events, keys, queues, sealed_data
 from shared.events import Event
 from workers.expand.subscriptions import Subscriptions
 from workers.runtime import scripts
@@ -22,8 +22,6 @@ from workers.runtime import scripts
 EVENTS_PER_STEP: Final = 1000
 _BYTES_PER_STEP: Final = 4 << 20
 _EVENTS_PER_JOB: Final = 100
-# Stands where the script puts the events; no handler's name contains it.
-_PLACEHOLDER: Final = b'"\\u0000"'
 _NEVER_ENDS: Final = 2**53
 
 
@@ -69,7 +67,6 @@ class Backfill:
 
     def _step(self, batch: list[tuple[Event, bytes]]) -> BackfillStep:
         times = self._offers.times if self._offers is not None else ()
-        head, tail = queues.encode_delivery(self._handler, [_PLACEHOLDER]).split(_PLACEHOLDER)
         fields = queues.script_job_fields(self._queue)
         arguments: list[Any] = [
             *(keys.backfilled(self._handler), keys.BACKFILLED_SECONDS),
@@ -77,13 +74,14 @@ class Backfill:
             keys.searched_marks(event.id for event, _ in batch),
             int(self._offers is not None),
             *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
-            *(head, tail, 2 * len(fields), *_flatten(fields)),
+            *(*queues.delivery_ends(self._handler), 2 * len(fields), *_flatten(fields)),
             *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_PER_JOB, queues.new_step_id()),
             len(batch),
         ]
         for event, encoded in batch:
             received_ms = int(event.received_at.timestamp() * 1000)
-            arguments += (keys.handler_counter(self._handler, event.kind, "queued"), event.id, received_ms, encoded)
+            counter = keys.handler_counter(self._handler, event.kind, "queued")
+            arguments += (counter, event.id, received_ms, sealed_data.seal(encoded, sealed_data.EVENTS))
         reply = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue), keys.SEEN], args=arguments)
         return BackfillStep(*map(int, reply))
 

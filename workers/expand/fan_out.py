@@ -9,12 +9,12 @@ waits while Redis is unavailable, and a second call after a lost answer changes 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import redis
 from msgspec import Struct
 
-from shared import keys, live, queues
+from shared import keys, live, queues, sealed_data
 from shared.batches import Accepted
 from workers.expand.forgotten import ForgottenRecords
 from workers.runtime import headroom, scripts
@@ -35,9 +35,6 @@ from workers.runtime.settlement import (
 
 # What a record of a batch was read as: an event, or a failure that stands for one or more records.
 RecordResult: TypeAlias = FanOutEvent | NewFailure
-
-# Stands for the events where the script puts them; no handler's name contains it.
-_EVENTS: Final = b'"\\u0000"'
 
 
 class FanOutGroup(Struct, frozen=True):
@@ -211,9 +208,7 @@ class FanOutStep:
 
 def _handler_arguments(handler: str) -> tuple[Argument, ...]:
     queue = queues.delivery_queue(handler)
-    # The events are in the middle of the job's data, so the script needs its two ends.
-    head, tail = queues.encode_delivery(handler, [_EVENTS]).split(_EVENTS)
-    return handler, keys.rq_queue(queue), head, tail, *flatten(queues.script_job_fields(queue))
+    return handler, keys.rq_queue(queue), *queues.delivery_ends(handler), *flatten(queues.script_job_fields(queue))
 
 
 def _group_events(events: Sequence[FanOutEvent]) -> dict[tuple[str, str, int], list[int]]:
@@ -230,8 +225,10 @@ def _group_events(events: Sequence[FanOutEvent]) -> dict[tuple[str, str, int], l
 def _texts(events: Sequence[bytes], *, max_events: int) -> list[Argument]:
     """Return a group's events as the script reads them: in a few texts, each of which fills a job if all are new.
 
-    As many strings, they would take half of the script's time.
+    As many strings, they would take half of the script's time. Each event is sealed by itself, as the script leaves out
+    repeats.
     """
+    events = sealed_data.seal_each(events, sealed_data.EVENTS)
     parts = [events[first : first + max_events] for first in range(0, len(events), max_events)]
     arguments: list[Argument] = []
     append_list(arguments, [(len(part), " ".join(map(str, map(len, part))), b",".join(part)) for part in parts])

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from shared import batches, events, keys
+from shared import batches, events, keys, sealed_data
 from shared.keys import CountedKind
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Failed, Outcome, Rejected, RetryRequested
@@ -81,7 +81,8 @@ def _new_dead_letter(
         "attempts": attempts,
         "died_ms": now_ms,
     }
-    if not encoded.startswith(b'["%b"' % kind.encode()):  # otherwise the first word of the event is its kind
+    # Otherwise the first word of the event is its kind, which scripts read there.
+    if sealed_data.is_on() or not encoded.startswith(b'["%b"' % kind.encode()):
         fields |= {"kind": kind, "records": records}
     key = keys.dead_letter(handler, event_id)
     return NewFailure(key, event_id, now_ms, keys.FAILURE_EXPIRY_SECONDS, fields, kind, records)

@@ -3,15 +3,16 @@
 It is retried with backoff, isolated from other jobs. If it fails isolated, each of its items becomes a job of its own,
 which isolates the item that causes the error. If a job fails for an hour, what is left of it moves to the failures,
 readable or not: callbacks to the quarantine, events to the dead letters of their handler. A job of a newer release
-waits for that release.
+waits for that release, and one that is sealed with a key that this process does not have waits for the key.
 """
 
+import contextlib
 from typing import Final
 
 import msgspec
 import redis
 
-from shared import batches, keys, progress, queue_jobs, queues
+from shared import batches, keys, progress, queue_jobs, queues, sealed_data
 from shared.batches import Accepted
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
@@ -39,13 +40,14 @@ class FailedJob:
 
     def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
         """Return what replaces the job, or None to retry it unchanged. `completions`: what its handler finished."""
-        if isinstance(error, queues.NewerRelease):
+        # Another release, or a key that this process does not have, will read it.
+        if _has_cause(error, (queues.NewerRelease, sealed_data.SealKeyMissing)):
             return None
         if self.failures >= MAX_FAILURES:
             return self._move_to_failures(error)
         # An error of Redis is the same for each item.
         is_isolated = completions.keys() <= {self._job_id}
-        if self.failures < _SPLIT_AT or self.remaining <= 1 or not is_isolated or _is_redis_error(error):
+        if self.failures < _SPLIT_AT or self.remaining <= 1 or not is_isolated or _has_cause(error, redis.RedisError):
             return None
         return self._split(completions.get(self._job_id, frozenset()))
 
@@ -97,10 +99,16 @@ class FailedJob:
 
     def _job_failure(self, error: BaseException) -> NewFailure:
         if self._queue == queues.EXPAND:
-            return quarantine.from_job(self._stored.data or b"", error, records=self.remaining)
+            return quarantine.from_job(self._whole(), error, records=self.remaining)
+        return dead_letters.from_job(self._handler(), self._job_id, self._whole(), error, records=self.remaining)
+
+    def _whole(self) -> bytes:
+        """Return all that is stored of the job, unsealed if it can be."""
         # Its portions may be deleted with it, also those that are there while another is missing.
-        whole = b"\n".join((self._stored.data or b"", *self._stored.present))
-        return dead_letters.from_job(self._handler(), self._job_id, whole, error, records=self.remaining)
+        data, portions = self._stored.data or b"", self._stored.present
+        with contextlib.suppress(sealed_data.Sealed):
+            data, portions = queues.unseal_call(data), [queues.unseal_portion(portion) for portion in portions]
+        return b"\n".join((data, *portions))
 
     def _remaining_callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled, and how many records of the first one are."""
@@ -123,9 +131,9 @@ class FailedJob:
         return keys.QUARANTINE if self._queue == queues.EXPAND else keys.dead(self._handler())
 
 
-def _is_redis_error(error: BaseException | None) -> bool:
-    """Return whether the error, or a cause of it, came from Redis."""
-    return error is not None and (isinstance(error, redis.RedisError) or _is_redis_error(error.__cause__))
+def _has_cause(error: BaseException | None, kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:
+    """Return whether the error, or a cause of it, is of one of these kinds."""
+    return error is not None and (isinstance(error, kinds) or _has_cause(error.__cause__, kinds))
 
 
 def _read_progress(text: bytes | None) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from shared import batches, events, tracing, wire
 from shared.errors import CallbacksError
+from shared.failure_fields import Unopened
 from shared.keys import CountedKind
 from shared.stored_times import stored_ms, stored_time
 from workers.failures.event_summary import summarize
@@ -111,7 +112,7 @@ def parse_quarantined_callback(failure_id: str, values: Sequence[bytes]) -> Quar
         body=fields["body"],
         traceback=(fields["traceback"] or b"").decode(errors="replace"),
         answered=int(fields["refused"] or 200),
-        headers=msgspec.json.decode(fields["headers"] or b"{}", type=dict[str, str]),
+        headers=_decode_headers(fields["headers"]),
         repeats=int(fields["repeats"] or 0),
         last_at=events.rfc3339(stored_time(fields["last_ms"])) if fields["last_ms"] else None,
     )
@@ -129,19 +130,16 @@ def parse_dead_letter_summary(handler: str, event_id: str, values: Sequence[byte
     fields = dict(zip(DEAD_LETTER_FIELDS, values, strict=True))
     row = _dead_letter_values(handler, event_id, fields)
     try:
-        (event,) = events.decode(b"[%s]" % fields["event"])
-    except msgspec.DecodeError:
+        event = _decode_event(fields["event"])
+    except StillUnreadable:
         return DeadLetterSummary(**row)
     return DeadLetterSummary(**row, **summarize(event))
 
 
 def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetter:
-    """Return a dead letter from its values. Raises StillUnreadable if a newer release wrote its event."""
+    """Return a dead letter from its values. Raises StillUnreadable if its event is a newer release's, or sealed."""
     fields = dict(zip(DEAD_LETTER_FIELDS, values, strict=True))
-    try:
-        (event,) = events.decode(b"[%s]" % fields["event"])
-    except msgspec.DecodeError as exc:
-        raise StillUnreadable(str(exc)) from exc
+    event = _decode_event(fields["event"])
     return DeadLetter(
         **_dead_letter_values(handler, event_id, fields),
         traceback=fields["traceback"].decode(errors="replace"),
@@ -151,6 +149,22 @@ def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> D
         whole_traceback=(fields["whole_traceback"] or fields["traceback"]).decode(errors="replace"),
         trace_id=tracing.trace_id(events.read_trace(fields["event"])),
     )
+
+
+def _decode_event(stored: bytes) -> events.Event:
+    if isinstance(stored, Unopened):
+        raise StillUnreadable(stored.decode())
+    try:
+        (event,) = events.decode(b"[%s]" % stored)
+    except msgspec.DecodeError as exc:
+        raise StillUnreadable(str(exc)) from exc
+    return event
+
+
+def _decode_headers(stored: bytes | None) -> dict[str, str]:
+    if stored is None or isinstance(stored, Unopened):
+        return {}
+    return msgspec.json.decode(stored, type=dict[str, str])
 
 
 def _quarantine_values(failure_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from shared import batches, body_shapes, content_codec, events, json_reader, key
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
+from shared.failure_fields import Unopened
 from workers.failures import failure
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
 from workers.failures.failure_list import Argument, FailureList
@@ -56,6 +57,8 @@ def plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[byt
 
 
 def _plan_expansion(callback: QuarantinedCallback) -> ReplayPlan:
+    if isinstance(callback.body, Unopened):
+        raise StillUnreadable(callback.body.decode())
     accepted = _read(callback)
     changes: Counter[str] = Counter()
     # It was counted as the kind that its URL named, and is counted again as the kinds that its body has.

@@ -10,7 +10,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys
+from shared import failure_fields, keys
 from shared.errors import CallbacksError
 from workers.failures import failure
 from workers.failures.failure import (
@@ -198,12 +198,16 @@ class FailureStore:
 def read_fields(
     connection: redis.Redis, failure_list: FailureList, ids: Iterable[str], names: Sequence[str]
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Yield these fields of these failures, each with its id; None for each missing field. Raises redis.RedisError."""
-    chosen = tuple(ids)
+    """Yield these fields of these failures, each with its id; None for each missing field. Raises redis.RedisError.
+
+    What is sealed is opened; a field that cannot be is `failure_fields.Unopened`.
+    """
+    key_of = {failure_id: keys.failure(failure_list.index, failure_id) for failure_id in ids}
     with connection.pipeline(transaction=False) as pipe:
-        for failure_id in chosen:
-            pipe.hmget(keys.failure(failure_list.index, failure_id), list(names))
-        yield from zip(chosen, pipe.execute(), strict=True)
+        for key in key_of.values():
+            pipe.hmget(key, list(names))
+        for (failure_id, key), values in zip(key_of.items(), pipe.execute(), strict=True):
+            yield failure_id, failure_fields.unseal(key, names, values)
 
 
 def _require_found(values: Sequence[bytes]) -> Sequence[bytes]:

@@ -12,10 +12,11 @@ import msgspec
 import redis
 from rq.utils import as_text
 
-from shared import batches, content_codec, keys
+from shared import batches, content_codec, failure_fields, keys
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson
+from shared.failure_fields import Unopened
 from shared.number_search import NumberSearch
 from workers.failures import store
 from workers.failures.cursor import Cursor, IndexReader
@@ -51,9 +52,12 @@ class Failures:
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Erase what mentions a number, once. A failure that was replayed meanwhile is found as a job."""
-        found = erased = 0
+        found = erased = unopened = 0
         for failure_list, failure_id, fields in self._iterate():
             number = int(fields["records"] or 1)
+            if _is_unopened(fields):
+                found, unopened = found + number, unopened + 1
+                continue
             parts = None if failure_list.handler is not None else self._take_apart(fields)
             if parts is not None and parts.body is not None:
                 found += len(parts.erased)
@@ -61,13 +65,15 @@ class Failures:
             else:
                 found += number
                 erased += 0 if dry_run else self._drop(failure_list, failure_id, number)
-        return StoreResult(store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased)
+        why = f"{unopened} that cannot be opened: give CALLBACKS_SEAL_KEYS_FILE their keys" if unopened else ""
+        return StoreResult(store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why)
 
     def export(self) -> Iterator[FoundItem]:
         """Yield each failure that mentions a number; of a bundle, only those records."""
         for failure_list, failure_id, fields in self._iterate():
             content = {name: value.decode(errors="replace") for name, value in fields.items() if value}
-            parts = None if failure_list.handler is not None else self._take_apart(fields)
+            is_whole = failure_list.handler is not None or _is_unopened(fields)
+            parts = None if is_whole else self._take_apart(fields)
             if parts is not None:
                 content["body"] = "\n".join(parts.erased)
             yield FoundItem(where=f"{failure_list.name}, {failure_id}", until=_UNTIL, content=content)
@@ -88,6 +94,8 @@ class Failures:
             cursor = members[-1]
 
     def _mentions(self, fields: Mapping[str, bytes | None]) -> bool:
+        if _is_unopened(fields):
+            return True  # it may
         texts = [fields[name] or b"" for name in _SEARCHED]
         body = fields["body"]
         if body:
@@ -117,14 +125,23 @@ class Failures:
         # What was quarantined whole may count as one, whatever it holds. It still does, as some of it stays.
         is_counted_each = counted == number + parts.kept
         kept, uncounted = (parts.kept, number) if is_counted_each else (counted, 0)
-        digest = hashlib.sha1(fields["body"] or b"").hexdigest()  # noqa: S324 # as Lua has it
-        names = [keys.quarantined(failure_id), keys.failures_bytes(keys.QUARANTINE), keys.COUNTS]
+        key = keys.quarantined(failure_id)
+        stored = self._connection.hget(key, "body") or b""
+        if failure_fields.unseal(key, ["body"], [stored]) != [fields["body"]]:
+            return 0
+        digest = hashlib.sha1(stored).hexdigest()  # noqa: S324 # as Lua has it
+        written = failure_fields.seal(key, {"body": body})["body"]
+        names = [key, keys.failures_bytes(keys.QUARANTINE), keys.COUNTS]
         counters = (keys.counter(kind, "quarantined"), keys.counter(kind, "forgotten"))
-        return number * int(self._script(keys=names, args=[digest, body, kept, uncounted, *counters]))
+        return number * int(self._script(keys=names, args=[digest, written, kept, uncounted, *counters]))
 
     def _drop(self, failure_list: FailureList, failure_id: str, number: int) -> int:
         (dropped,) = self._store.drop(_counted_as_forgotten(failure_list), [failure_id])
         return number * dropped.done
+
+
+def _is_unopened(fields: Mapping[str, bytes | None]) -> bool:
+    return any(isinstance(value, Unopened) for value in fields.values())
 
 
 def _counted_as_forgotten(failure_list: FailureList) -> FailureList:

@@ -6,10 +6,8 @@ of the others, and the shared text goes with the last job that needs it.
 """
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +15,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import batches, events, keys, progress, queue_jobs, queues
+from shared import batches, events, keys, progress, queue_jobs, queues, sealed_data
 from shared.batches import Accepted
 from shared.number_search import NumberSearch
 from shared.queue_jobs import StoredJob
@@ -87,7 +85,9 @@ class WaitingJobs:
         if running:
             why.append(f"{running} running jobs: run the command again when they have ended")
         if unreadable:
-            why.append(f"{unreadable} jobs of another release, or without their events: run it again with that release")
+            why.append(
+                f"{unreadable} jobs of another release, without their events, or sealed with a key that is not given"
+            )
         left = 0 if dry_run else found - erased
         return StoreResult(store=self.name, found=found, erased=erased, left=left, why="; ".join(why))
 
@@ -124,7 +124,12 @@ class WaitingJobs:
                         yield _Job(queue, job_id, holders[job_id], one)
 
     def _mentions(self, stored: StoredJob) -> bool:
-        return any(self._search.find_in_bytes(data) for data in (_plain(stored.data or b""), *stored.present))
+        try:
+            plain = queues.unseal_call(queues.decompress(stored.data or b""))
+            texts = (plain, *map(queues.unseal_portion, stored.present))
+        except sealed_data.Sealed:
+            return True  # it may, so the result says that it could not be read
+        return any(map(self._search.find_in_bytes, texts))
 
     def _write(self, job: _Job, holder: str, rewritten: _Rewritten) -> bool:
         queue = job.queue
@@ -135,14 +140,6 @@ class WaitingJobs:
         arguments += (len(rewritten.changes), *(word for change in rewritten.changes.items() for word in change))
         key_names = [keys.rq_queue(queue), keys.rq_scheduled(queue), keys.rq_failed(queue), keys.COUNTS]
         return bool(self._script(keys=key_names, args=arguments))
-
-
-def _plain(data: bytes) -> bytes:
-    """Return a job's data as JSON; RQ may have compressed it."""
-    if not data.startswith(b"["):
-        with suppress(zlib.error):
-            return zlib.decompress(data)
-    return data
 
 
 def _rewrite(job: _Job, search: NumberSearch) -> _Rewritten:

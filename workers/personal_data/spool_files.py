@@ -2,13 +2,15 @@
 
 A web process alone opens its spool, and drains it while Redis is available. Expand drops what then arrives for a
 forgotten number (`workers.expand.forgotten`), and a drained spool is deleted. So nothing is changed here: its bytes are
-searched, and a file that mentions a number is left, with what to do about it.
+searched, and a file that mentions a number is left, with what to do about it. What is sealed in an open spool cannot be
+searched from here: it counts as a file that mentions a number.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from shared import sealed_data, sealed_part
 from shared.number_search import NumberSearch
 from workers.personal_data.report import FoundItem, StoreResult
 
@@ -17,6 +19,7 @@ _BLOCK_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 4096
 _UNTIL: Final = "until Redis has taken it; a file that was set apart: until it is removed"
 _OPEN_SUFFIXES: Final = (".db", ".db-wal")
+_MALFORMED_SUFFIX: Final = ".malformed"
 
 
 class SpoolFiles:
@@ -54,11 +57,20 @@ class SpoolFiles:
     def _mentions(self, path: Path) -> bool:
         rest = b""
         try:
+            if not path.name.endswith((*_OPEN_SUFFIXES, _MALFORMED_SUFFIX)):
+                return self._mentions_batch(path.read_bytes())
             with path.open("rb") as file:
                 while block := file.read(_BLOCK_BYTES):
-                    if self._search.find_in_bytes(rest + block):
+                    if self._search.find_in_bytes(rest + block) or sealed_part.is_likely_in(rest + block):
                         return True
                     rest = block[-_OVERLAP_BYTES:]
         except FileNotFoundError:  # drained just now
             return False
         return False
+
+    def _mentions_batch(self, stored: bytes) -> bool:
+        """Return whether a batch that was moved to a file mentions a number, or may, as it cannot be opened."""
+        try:
+            return self._search.find_in_bytes(sealed_data.unseal_whole(stored, sealed_data.SPOOL))
+        except sealed_data.Sealed:
+            return True

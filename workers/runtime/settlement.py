@@ -9,7 +9,7 @@ from typing import ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 
-from shared import keys
+from shared import failure_fields, keys
 from workers.runtime.claim import ClaimedJob
 
 Argument: TypeAlias = str | bytes | int | float
@@ -97,7 +97,8 @@ def settlement_arguments(run_id: str, settlements: Iterable[Settlement]) -> list
 
 def failure_arguments(failure: NewFailure) -> tuple[Argument, ...]:
     """Return a failure as the scripts read it."""
-    return (failure.key, failure.failure_id, failure.time_ms, failure.lifetime_seconds, *flatten(failure.fields))
+    fields = flatten(failure_fields.seal(failure.key, failure.fields))
+    return (failure.key, failure.failure_id, failure.time_ms, failure.lifetime_seconds, *fields)
 
 
 def flatten(fields: Mapping[str, Argument]) -> tuple[Argument, ...]:

@@ -97,6 +97,8 @@ class LiveFeed:
                 self._set_state(
                     f"Listening; {counted(self._omitted, 'event')} not shown, because too many arrived at once."
                 )
+            case live.SealedEvents(error):
+                self._set_state(f"Listening; new events cannot be shown: {error}.")
             case live.Listening():
                 self._set_state("Listening.")
             case live.FeedUnavailable(error):
