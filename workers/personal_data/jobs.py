@@ -86,7 +86,8 @@ class WaitingJobs:
             why.append(f"{running} running jobs: run the command again when they have ended")
         if unreadable:
             why.append(
-                f"{unreadable} jobs of another release, without their events, or sealed with a key that is not given"
+                f"{unreadable} jobs of another release, without their events, or sealed with a key that "
+                "is not in CALLBACKS_SEAL_KEYS_FILE"
             )
         left = 0 if dry_run else found - erased
         return StoreResult(store=self.name, found=found, erased=erased, left=left, why="; ".join(why))
