@@ -14,7 +14,7 @@ _Value = TypeVar("_Value", bound=str | bytes | int | float)
 
 
 class Unopened(bytes):
-    """Why a field cannot be opened, in its place."""
+    """Stands for a field that cannot be opened: why."""
 
 
 def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | bytes]:
@@ -22,7 +22,7 @@ def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | bytes]
     if not sealed_data.is_on():
         return fields
     return {
-        name: sealed_data.seal(_as_bytes(value), _place(key, name)) if name in _SEALED and value else value
+        name: sealed_data.seal(_as_bytes(value), _context(key, name)) if name in _SEALED and value else value
         for name, value in fields.items()
     }
 
@@ -30,19 +30,19 @@ def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | bytes]
 def unseal(key: str, names: Sequence[str], values: Sequence[bytes | None]) -> list[Any]:
     """Return the values of fields that were read, as they were before they were sealed; or `Unopened`."""
     return [
-        _unseal(value, _place(key, name)) if value and name in _SEALED else value
+        _unseal(value, _context(key, name)) if value and name in _SEALED else value
         for name, value in zip(names, values, strict=True)
     ]
 
 
-def _unseal(value: bytes, place: str) -> bytes:
+def _unseal(value: bytes, context: str) -> bytes:
     try:
-        return sealed_data.unseal_whole(value, place)
+        return sealed_data.unseal_whole(value, context)
     except sealed_data.Sealed as exc:
         return Unopened(str(exc).encode())
 
 
-def _place(key: str, name: str) -> str:
+def _context(key: str, name: str) -> str:
     return f"{key} {name}"
 
 

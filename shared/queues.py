@@ -222,8 +222,8 @@ def decompress(data: bytes) -> bytes:
 
 def unseal_call(data: bytes) -> bytes:
     """Return a job's `data` as JSON without anything sealed. Raise sealed_data.Sealed."""
-    place = sealed_data.CALLBACKS if data.startswith(_EXPAND_CALL) else sealed_data.EVENTS
-    return sealed_data.unseal(data, place)
+    context = sealed_data.CALLBACKS if data.startswith(_EXPAND_CALL) else sealed_data.EVENTS
+    return sealed_data.unseal(data, context)
 
 
 def unseal_portion(portion: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Sealed data: what waits in Redis and in the spool is encrypted, if CALLBACKS_SEAL_KEYS_FILE names a file of keys.
 
 A sealed part stands where its plain text would stand, in the middle of a job's JSON too. Redis's scripts move parts
-without reading them. A part opens only in its place: one that was moved elsewhere counts as damaged. Without keys
-nothing is sealed; what was stored before there were any is read as it is.
+without reading them. A part opens only in the context that it was sealed for: one that was moved elsewhere counts as
+damaged. Without keys nothing is sealed; what was stored before there were any is read as it is.
 """
 
 import os
@@ -13,9 +13,9 @@ from shared.seal_keys import SealKey
 from shared.sealed_part import MARK, NotSealed, SealedPart
 
 if TYPE_CHECKING:
-    from shared.seal_keyring import Keyring
+    from shared.seal_ciphers import SealCiphers
 
-# The places. That of a failure is its key in Redis and the name of the field.
+# The contexts. That of a failure's field is its key in Redis and its name.
 CALLBACKS: Final = "callbacks"  # those of an expand job, together
 EVENTS: Final = "events"  # each event, in a delivery job, a portion or the feed of live events
 SPOOL: Final = "spool"  # a batch of a spool
@@ -30,36 +30,36 @@ class SealKeyMissing(Sealed):
 
 
 # Of the whole process: RQ reads jobs with a class of ours, and passes it nothing.
-_keyring: "Keyring | None" = None
+_ciphers: "SealCiphers | None" = None
 
 
 def use(keys: Sequence[SealKey]) -> None:
     """Seal with the first of these keys from now on, and open with each of them; without keys, seal nothing."""
-    global _keyring  # noqa: PLW0603 # as said above
+    global _ciphers  # noqa: PLW0603 # as said above
     if not keys:
-        _keyring = None
+        _ciphers = None
         return
-    from shared.seal_keyring import Keyring  # noqa: PLC0415 # its library is an extra's
+    from shared.seal_ciphers import SealCiphers  # noqa: PLC0415 # its library is an extra's
 
-    _keyring = Keyring(keys)
+    _ciphers = SealCiphers(keys)
 
 
 def is_on() -> bool:
     """Return whether this process seals what it stores."""
-    return _keyring is not None
+    return _ciphers is not None
 
 
-def seal(text: bytes, place: str) -> bytes:
-    """Return a text sealed for its place, or as it is if this process seals nothing."""
-    return text if _keyring is None else _keyring.seal(text, place.encode()).pack()
+def seal(text: bytes, context: str) -> bytes:
+    """Return a text sealed for its context, or as it is if this process seals nothing."""
+    return text if _ciphers is None else _ciphers.seal(text, context.encode()).pack()
 
 
-def seal_each(texts: Iterable[bytes], place: str) -> list[bytes]:
+def seal_each(texts: Iterable[bytes], context: str) -> list[bytes]:
     """Return each text as `seal` does."""
-    return [seal(text, place) for text in texts]
+    return [seal(text, context) for text in texts]
 
 
-def unseal(data: bytes, place: str) -> bytes:
+def unseal(data: bytes, context: str) -> bytes:
     """Return a text with each sealed part in it opened. Raise SealKeyMissing and Sealed."""
     start = data.find(MARK)
     if start < 0:
@@ -72,15 +72,15 @@ def unseal(data: bytes, place: str) -> bytes:
             part, end = SealedPart.unpack(data, start)
         except NotSealed:
             raise Sealed(Sealed.__doc__) from None
-        texts.append(_open(part, place))
+        texts.append(_open(part, context))
         start = data.find(MARK, end)
     return b"".join((*texts, data[end:]))
 
 
-def unseal_whole(data: bytes, place: str) -> bytes:
+def unseal_whole(data: bytes, context: str) -> bytes:
     """Return what one sealed part holds; other data, which need not be text, as they are. Raise as `unseal` does."""
     part = _find_whole(data)
-    return data if part is None else _open(part, place)
+    return data if part is None else _open(part, context)
 
 
 def is_sealed(data: bytes) -> bool:
@@ -98,12 +98,12 @@ def _find_whole(data: bytes) -> SealedPart | None:
     return part if end == len(data) else None
 
 
-def _open(part: SealedPart, place: str) -> bytes:
+def _open(part: SealedPart, context: str) -> bytes:
     name = f"sealed with key {part.key_id.hex()}"
-    if _keyring is None:
+    if _ciphers is None:
         raise SealKeyMissing(f"{name}, and CALLBACKS_SEAL_KEYS_FILE is not set: set it to the file with that key")
     try:
-        text = _keyring.open(part, place.encode())
+        text = _ciphers.open(part, context.encode())
     except KeyError:
         raise SealKeyMissing(f"{name}, which is not in CALLBACKS_SEAL_KEYS_FILE: add it to that file") from None
     if text is None:
@@ -112,8 +112,8 @@ def _open(part: SealedPart, place: str) -> bytes:
 
 
 def _renew_salt() -> None:
-    if _keyring is not None:
-        _keyring.renew_salt()
+    if _ciphers is not None:
+        _ciphers.renew_salt()
 
 
 os.register_at_fork(after_in_child=_renew_salt)

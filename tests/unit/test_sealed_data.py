@@ -78,9 +78,9 @@ def test_the_first_key_seals_and_each_opens() -> None:
 def test_it_opens_in_its_place_only() -> None:
     sealed = sealed_data.seal(TEXT, "cb:dead:chat:1 event")
 
-    for place in ("cb:dead:chat:2 event", "cb:dead:chat:1 error"):
+    for context in ("cb:dead:chat:2 event", "cb:dead:chat:1 error"):
         with pytest.raises(Sealed, match="moved here from another place"):
-            sealed_data.unseal_whole(sealed, place)
+            sealed_data.unseal_whole(sealed, context)
 
 
 @pytest.mark.parametrize("position", [1, 3, 7, 12, 25, 30, -1])
@@ -120,7 +120,7 @@ def test_no_salt_and_number_come_twice_not_even_in_a_forked_process() -> None:
 
 
 def test_a_new_salt_comes_after_the_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.seal_keyring.MAX_NUMBER", 1)
+    monkeypatch.setattr("shared.seal_ciphers.MAX_NUMBER", 1)
 
     parts = [SealedPart.unpack(sealed)[0] for sealed in sealed_data.seal_each([TEXT] * 5, "events")]
 

@@ -69,7 +69,7 @@ def test_no_file_shows_them_if_there_is_a_key(
 
 def play(harness: Harness, spool: SpoolFolder, number: str, text: str) -> None:
     """Let callbacks with both in every field pass all stages; replay what could not be read or delivered."""
-    theirs = record("m-1", to=number, client_message_id=f"order-{number}", note=text, **{"from": number})
+    theirs = record("m-1", to=number, client_message_id=f"order-{number}", remark=text, **{"from": number})
     unreadable = {"to": number, "status": ["UNDELIV"], "text": text}
     callbacks = [
         status(theirs, record("m-2"), {**unreadable, "message_id": {"of": number}}, client_job_id=text),

@@ -25,7 +25,7 @@ _NONCE_BYTES: Final = 12
 _CIPHERS_KEPT: Final = 256
 
 
-class Keyring:
+class SealCiphers:
     """The first key seals, each opens."""
 
     def __init__(self, keys: Sequence[SealKey]) -> None:
@@ -38,17 +38,17 @@ class Keyring:
         """Use another salt from now on, as a forked process must: it would go on with its parent's numbers."""
         self._sealer = _Sealer(self._newest)
 
-    def seal(self, text: bytes, place: bytes) -> SealedPart:
-        """Return a text sealed for its place."""
-        while (part := self._sealer.seal(text, place)) is None:
+    def seal(self, text: bytes, context: bytes) -> SealedPart:
+        """Return a text sealed for its context."""
+        while (part := self._sealer.seal(text, context)) is None:
             self.renew_salt()
         return part
 
-    def open(self, part: SealedPart, place: bytes) -> bytes | None:
-        """Return a part's text; None if it is damaged or was sealed for another place. Raise KeyError for its key."""
+    def open(self, part: SealedPart, context: bytes) -> bytes | None:
+        """Return a part's text; None if it is damaged or was sealed for another context. Raise KeyError for its key."""
         cipher = self._cipher_of(part.key_id, part.salt)
         try:
-            return cipher.decrypt(_nonce(part.number), part.ciphertext, place)
+            return cipher.decrypt(_nonce(part.number), part.ciphertext, context)
         except InvalidTag:
             return None
 
@@ -64,12 +64,12 @@ class _Sealer:
         self._cipher = _derive_cipher(key.secret, self._salt)
         self._numbers = itertools.count()
 
-    def seal(self, text: bytes, place: bytes) -> SealedPart | None:
+    def seal(self, text: bytes, context: bytes) -> SealedPart | None:
         """Return a sealed part; None if all numbers are used."""
         number = next(self._numbers)
         if number > MAX_NUMBER:
             return None
-        return SealedPart(self._key_id, self._salt, number, self._cipher.encrypt(_nonce(number), text, place))
+        return SealedPart(self._key_id, self._salt, number, self._cipher.encrypt(_nonce(number), text, context))
 
 
 def _derive_cipher(secret: bytes, salt: bytes) -> AESGCM:
