@@ -52,6 +52,7 @@ WRONG = [
     ("CALLBACKS_FAILURES_RETENTION_DAYS", "367", "worker expand"),
     ("CALLBACKS_ACTIONS_RETENTION_DAYS", "367", "worker expand"),
     ("CALLBACKS_DELIVERY_LOG_BYTES", "1", "worker deliver"),
+    ("CALLBACKS_SEAL_KEYS_FILE", "/nowhere", "web"),
     ("CALLBACKS_LOG_LEVEL", "lots", "worker expand"),
     ("CALLBACKS_LOG_FORMAT", "xml", "web"),
     ("CALLBACKS_HEARTBEAT_FILE", "/proc/folder/heartbeat", "worker deliver"),
