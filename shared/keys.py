@@ -15,7 +15,7 @@
     cb:metrics:processes           zset    web       DAY_SECONDS: processes that push their state, by the last time
     cb:metrics:<process>           hash    all       DAY_SECONDS: the number of its last push, and its state
     cb:recent-rate                 hash    web       an hour and a minute: what came in lately; shared/recent_rate.py
-    cb:recent-outcomes             hash    deliver   12 minutes: each handler's failures; shared/recent_outcomes.py
+    cb:recent-outcomes             hash    deliver   12 minutes: each handler's calls; shared/recent_outcomes.py
     cb:live                        hash    expand    10 s: what was published in this second; shared/live.py
     cb:quarantine                  zset    all       none: ids of quarantined callbacks by time
     cb:quarantine:<id>             hash    all       until dropped or replayed, at most FAILURE_EXPIRY_SECONDS

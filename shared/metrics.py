@@ -18,12 +18,17 @@ MAX_UNKNOWN_STATUSES: Final = 50
 OTHER: Final = "other"
 # Items that retention removed, by the handler whose they were.
 RETENTION_REMOVED: Final = "retention_removed"
-# Not a counter: the Unix second of the last accepted callback, or of the first start of a web process before any.
-LAST_ACCEPTED: Final = "last_accepted_at"
+# By handler: events that will be tried again, and that became dead letters; seconds of a call, and of a delivery.
+RETRIED: Final = "retried"
+DEAD: Final = "dead"
+CALL: Final = "call"
+DELIVERY: Final = "delivery"
 # Failures dropped by their retention, by list and by why: "age" or "room".
 TRIMMED: Final = "trimmed"
 # Bounds are stored in Redis. If a release changes them, the old ones stay there unchanged.
 SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# A handler may have a minute or more for a call.
+CALL_BUCKETS: Final = (*SECONDS_BUCKETS, 60.0, 120.0)
 # From the POST of a callback to its settled delivery: milliseconds usually, hours after retries.
 DELIVERY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
 SIZE_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)

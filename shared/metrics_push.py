@@ -15,15 +15,16 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 import redis
 
-from shared import connections, keys, recent_outcomes, recent_rate, ring_buffer
+from shared import connections, keys, last_times, recent_outcomes, recent_rate, ring_buffer
 from shared.background import Background
-from shared.metrics import LAST_ACCEPTED, MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS, Metrics
+from shared.last_times import LAST_ACCEPTED
+from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS, Metrics
 from shared.ring_buffer import RingBuffer
 
 PUSH_SECONDS: Final = 2.0
@@ -41,7 +42,8 @@ _RINGS: Final[tuple[tuple[RingBuffer, Callable[[Mapping[str, int]], dict[str, in
 # KEYS  1 the metrics   2 processes that have a state, by time   3 the last push of this process   4 and on: the rings
 # ARGV  1 name of the process   2 number of this push   3 lifetime in seconds   4 state, or ''
 #       5 how many seconds ago this growth ended   6 how many seconds it took
-#       7 "accepted" if callbacks are in it, "web" if not and this is a web process, or ''
+#       7 "web" if this is a web process, or ''
+#       8 how many times it sets, and their names (`shared.last_times`)
 #       then for each ring: its slots, the seconds of a bucket, how many words follow, and these: name, growth; …
 #       then the metrics: name, growth; …
 # The time is the server's: the clocks of machines differ.
@@ -68,9 +70,18 @@ local function bounded(name)
   return name
 end
 
+-- A push that comes late does not set a time back.
+local function set_time(name, seconds)
+  local before = tonumber(redis.call('HGET', KEYS[1], name) or 0)
+  if seconds > before then redis.call('HSET', KEYS[1], name, string.format('%d', seconds)) end
+end
+
 local now = tonumber(redis.call('TIME')[1])
 if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
-  local at = 8
+  local ended, at = math.floor(now - ARGV[5]), 9
+  for i = at, at + ARGV[8] - 1 do set_time(ARGV[i], ended) end
+  if ARGV[7] == 'web' and not redis.call('HGET', KEYS[1], '{LAST_ACCEPTED}') then set_time('{LAST_ACCEPTED}', ended) end
+  at = at + ARGV[8]
   for ring = 4, #KEYS do
     local first, words = at + 3, tonumber(ARGV[at + 2])
     local slots, length = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
@@ -78,9 +89,6 @@ if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
     at = first + words
   end
   for i = at, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], bounded(ARGV[i]), ARGV[i + 1]) end
-  if ARGV[7] == 'accepted' or (ARGV[7] == 'web' and not redis.call('HGET', KEYS[1], '{LAST_ACCEPTED}')) then
-    redis.call('HSET', KEYS[1], '{LAST_ACCEPTED}', string.format('%d', now - ARGV[5]))
-  end
 end
 redis.call('HSET', KEYS[3], 'number', ARGV[2], 'state', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
@@ -162,7 +170,8 @@ class MetricsPush:
             args=[
                 *(self._name, self._number, _LIFETIME_SECONDS, b"" if state is None else orjson.dumps(state)),
                 *(time.monotonic() - self._snapshot_at, self._snapshot_at - self._pushed_until),
-                _acceptance(growth, state),
+                "web" if state is not None and "state" in state else "",  # a worker's state is only what fails in it
+                *_counted_list(last_times.names_of(growth)),
                 *(word for one, select_growth in _RINGS for word in _ring_arguments(one, select_growth(growth))),
                 *_flatten(growth),
             ],
@@ -191,16 +200,12 @@ class MetricsPush:
         return True
 
 
-def _acceptance(growth: Mapping[str, int], state: Mapping[str, Any] | None) -> str:
-    """Return "accepted" if callbacks are in the growth, "web" if not and this is a web process, "" otherwise."""
-    if any(name.startswith(f"accepted{SEPARATOR}") for name in growth):
-        return "accepted"
-    return "web" if state is not None and "state" in state else ""  # a worker's state is only what fails in it
+def _counted_list(words: Sequence[str | int]) -> list[str | int]:
+    return [len(words), *words]
 
 
 def _ring_arguments(of: RingBuffer, growth: Mapping[str, int]) -> list[str | int]:
-    words = _flatten(growth)
-    return [of.slots, of.bucket_seconds, len(words), *words]
+    return [of.slots, of.bucket_seconds, *_counted_list(_flatten(growth))]
 
 
 def _flatten(growth: Mapping[str, int]) -> list[str | int]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from shared import keys, refusals, ring_buffer
-from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR
+from shared.metrics import DEAD, INFINITY, SECONDS_BUCKETS, SEPARATOR
 from shared.schema import OPTIONAL_KEYS
 
 BUCKET_SECONDS: Final = 10
@@ -31,7 +31,6 @@ WINDOW_SECONDS: Final = 300
 CALLBACKS: Final = "callbacks"
 REFUSED: Final = "refused"
 UNREADABLE: Final = "unreadable"
-DEAD: Final = "dead"
 _LE: Final = f"le{SEPARATOR}"
 _REFUSED_KNOWN: Final = f"{SEPARATOR}known"
 

@@ -162,6 +162,20 @@ def _pause(state: HandlerState | None) -> Iterator[str]:
     )
 
 
+def _last(state: HandlerState | None) -> Iterator[str]:
+    """Yield when the handler last delivered, retried and gave up, as far as it did."""
+    if state is None:
+        return
+    times = (
+        ("delivered", state.last.delivered_at),
+        ("failed and retried", state.last.retried_at),
+        ("gave up", state.last.dead_at),
+    )
+    said = [f"{what} {format_age(time)} ago" for what, time in times if time is not None]
+    if said:
+        yield f"    last {', '.join(said)}"
+
+
 def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, _COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
 
@@ -189,6 +203,7 @@ def _describe(row: Row) -> Iterator[str]:
     times = "once" if handler.attempts == 1 else f"{handler.attempts} attempts"
     opened = "" if handler.lifespan is None else ", with a lifespan"
     yield f"    {times}, {handler.timeout_seconds:g} s each, {calls}{opened}"
+    yield from _last(row.state)
     yield from _pause(row.state)
 
 
@@ -263,6 +278,9 @@ def _queue_fields(state: HandlerState) -> dict[str, Any]:
         "oldest_at": _time(queue.oldest_at),
         "next_attempt_at": _time(queue.next_attempt_at),
         "workers": queue.workers,
+        "last_delivered_at": _time(state.last.delivered_at),
+        "last_retried_at": _time(state.last.retried_at),
+        "last_dead_at": _time(state.last.dead_at),
         "subscribed_since": _time(stored_time(since_ms)) if since_ms else None,
         "paused": None
         if pause_state is None

@@ -49,6 +49,6 @@ def test_deaths_retries_and_runs_of_a_handler_are_counted_once_and_outlive_its_p
         'callbacks_deliveries_total{handler="choosy",outcome="dead_letter"} 2.0',
         'callbacks_deliveries_total{handler="choosy",outcome="delivered"} 1.0',
         'callbacks_retries_total{handler="choosy"} 1.0',
-        'callbacks_handler_duration_seconds_count{handler="choosy"} 4.0',
+        'callbacks_handler_call_duration_seconds_count{handler="choosy"} 4.0',
         'callbacks_workers{queue="deliver-choosy"} 0.0',
     } <= shown()

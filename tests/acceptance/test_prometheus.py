@@ -89,7 +89,9 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
         web.until(lambda: server.query('callbacks_web_responses_total{code="200"} == 20'), "the web process's own")
         post(20)
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 40'), "40 deliveries")
-        web.until(lambda: server.query("rate(callbacks_handler_duration_seconds_count[5m]) > 0"), "runs of the handler")
+        web.until(
+            lambda: server.query("rate(callbacks_handler_call_duration_seconds_count[5m]) > 0"), "runs of the handler"
+        )
         web.until(
             lambda: server.query("rate(callbacks_acknowledge_duration_seconds_count[5m]) > 0"), "acknowledgements"
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from callbacks.ops.status import metric_families, service_status
+from callbacks.ops.status import metric_families
 from callbacks.ops.status.snapshot import MAX_HANDLERS, QueueStatus, Snapshot
 from ingest import answers
 from ingest.group_commit import Destination
@@ -198,11 +198,6 @@ def test_the_time_to_deliver_is_shown_by_handler() -> None:
     histogram.observe(200, 10)
     found = reading(metrics=metrics.snapshot(), dead={"crm": 0, "idle": 0})
 
-    times = service_status._delivery_times(found, "crm")
-    assert times is not None
-    assert 0.01 < times.p50_seconds <= 0.025
-    assert 60 < times.p95_seconds < times.p99_seconds <= 300
-    assert service_status._delivery_times(found, "idle") is None
     shown = {
         (sample.name, *sample.labels.values()): sample.value
         for sample in family("callbacks_delivery_duration_seconds", found).samples
@@ -210,3 +205,19 @@ def test_the_time_to_deliver_is_shown_by_handler() -> None:
     assert shown["callbacks_delivery_duration_seconds_bucket", "crm", "0.025"] == 90
     assert shown["callbacks_delivery_duration_seconds_count", "crm"] == 100
     assert shown["callbacks_delivery_duration_seconds_count", "idle"] == 0
+
+
+def test_when_something_happened_last_is_a_time_and_what_never_happened_has_none() -> None:
+    metrics = {
+        "last_accepted_at": 900,
+        "last_accepted_at|main": 1000,
+        "last_accepted_at|former": 10,
+        "last_delivered_at|crm": 1001,
+        "last_dead_at|crm": 7,
+    }
+    found = reading(metrics=metrics, dead={"crm": 0, "idle": 0})
+
+    assert series("callbacks_last_accepted_timestamp_seconds", found) == {("main",): 1000, ("former",): 10}
+    assert series("callbacks_handler_last_delivery_timestamp_seconds", found) == {("crm",): 1001}
+    assert series("callbacks_handler_last_retry_timestamp_seconds", found) == {}
+    assert series("callbacks_handler_last_dead_letter_timestamp_seconds", found) == {("crm",): 7}

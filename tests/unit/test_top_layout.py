@@ -12,9 +12,9 @@ from rich.console import Console
 from callbacks.cli.top_layout import render_status
 from callbacks.ops.status.audit_cache import Balance
 from callbacks.ops.status.service_status import (
-    DeliveryPercentiles,
     HandlerPause,
     HandlerStatus,
+    Percentiles,
     RefusalStatus,
     ServiceStatus,
 )
@@ -54,7 +54,7 @@ NOW = ServiceStatus(
 
 
 PAUSED = HandlerPause(by="operator", seconds=9.0, reason="", probe_in_seconds=None)
-TIMES = DeliveryPercentiles(p50_seconds=0.04, p95_seconds=2.5, p99_seconds=300.0)
+TIMES = Percentiles(p50_seconds=0.04, p95_seconds=2.5, p99_seconds=300.0)
 UNSTORED = SpoolStatus("drained", 0, 0, 100, refused=646, refused_left_seconds=413.0)
 REFUSED = RefusalStatus(
     reason="address-not-allowed", sender="known", ten_minutes=300, hour=300, status=403, address="192.0.2.7"

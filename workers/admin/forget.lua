@@ -4,7 +4,7 @@
 -- KEYS  1 counters   2 subscriptions   3 filters   4 metrics   5 its pause   6 RQ's set of queues   7 its queue's list
 --       8 RQ's set of the workers of its queue   9 of the expand workers   10 the generations of marks
 --       11 … what holds its jobs: the queue's list, popped, started, scheduled and failed jobs
--- ARGV  the handler's name, separator of the parts of a metric's name
+-- ARGV  the handler's name, separator of the parts of a metric's name, the parts that are of a handler
 -- Returns 'forgotten', or why not: 'workers', 'subscribed' or 'jobs'
 local name, separator = next_text(), next_text()
 require_counters(KEYS[1])
@@ -56,13 +56,13 @@ for i = 1, #filters, 2 do
   end
 end
 
-local duration = 'handler' .. separator .. name .. separator
-local delivery = 'delivery' .. separator .. name .. separator
+local parts = {}
+for part in next_text():gmatch('%S+') do parts[part .. separator .. name] = true end
 for _, metric in ipairs(redis.call('HKEYS', KEYS[4])) do
-  if metric == 'retried' .. separator .. name or metric == 'dead' .. separator .. name
-    or metric:sub(1, #duration) == duration or metric:sub(1, #delivery) == delivery then
-    redis.call('HDEL', KEYS[4], metric)
-  end
+  -- The first two words of its name, of which a histogram has more.
+  local first = metric:find(separator, 1, true)
+  local second = first and metric:find(separator, first + 1, true)
+  if parts[metric:sub(1, second and second - 1)] then redis.call('HDEL', KEYS[4], metric) end
 end
 redis.call('DEL', KEYS[5], KEYS[8])
 redis.call('SREM', KEYS[6], KEYS[7])

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from rq.utils import as_text
 
-from shared import keys, queues
+from shared import keys, last_times, queues
 from shared.counted import counted
 from shared.errors import CallbacksError
 from shared.metrics import SEPARATOR
@@ -38,7 +38,7 @@ def forget(connection: redis.Redis, handler: str) -> None:
             *(keys.rq_queue(queue), keys.rq_intermediate(queue), keys.rq_started(queue)),
             *(keys.rq_scheduled(queue), keys.rq_failed(queue)),
         ],
-        args=[handler, SEPARATOR],
+        args=[handler, SEPARATOR, " ".join(last_times.HANDLER_METRICS)],
     )
     reason = as_text(reply)
     if reason == "jobs":

@@ -6,7 +6,8 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys, queues
+from shared import keys, last_times, queues
+from shared.last_times import LastTimes
 from workers.admin import queue_state
 from workers.admin.handler_catalog import CatalogEntry
 from workers.admin.queue_state import QueueState
@@ -20,12 +21,13 @@ _DELIVER: str = queues.delivery_queue("")
 
 
 class HandlerState(Struct, frozen=True, kw_only=True):
-    """What Redis has about one handler."""
+    """What Redis has about one handler; `last` is when it last delivered, retried and gave up."""
 
     handler: str
     queue: QueueState
     pause_state: PauseState | None
     subscription: Subscriptions | None
+    last: LastTimes = LastTimes()
 
 
 def read_states(connection: redis.Redis, found: Sequence[CatalogEntry]) -> list[HandlerState]:
@@ -38,9 +40,14 @@ def read_states(connection: redis.Redis, found: Sequence[CatalogEntry]) -> list[
             queue=queue_state.read_state(connection, name),
             pause_state=pause.read_state(connection, name),
             subscription=subscriptions.find(connection, name),
+            last=_last_times(connection, name),
         )
         for name in (*dict.fromkeys(names), *sorted(others))
     ]
+
+
+def _last_times(connection: redis.Redis, name: str) -> LastTimes:
+    return last_times.parse_handler(connection.hmget(keys.METRICS, last_times.handler_names(name)))
 
 
 def known_names(connection: redis.Redis) -> list[str]:

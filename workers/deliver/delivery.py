@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from shared.metrics import SECONDS_BUCKETS, Metrics
+from shared.metrics import CALL, CALL_BUCKETS, Metrics
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.activity import DeliveryActivity
@@ -80,7 +80,7 @@ class Deliverer:
             spans=spans,
         )
         metrics = Metrics() if metrics is None else metrics
-        self._handler_seconds = metrics.histogram(("handler", handler.name), SECONDS_BUCKETS)
+        caller.durations = metrics.histogram((CALL, handler.name), CALL_BUCKETS)
         log_limit = LogLimit(connection, log_bytes)
         log_limit.open()
         self._settler = Settler(
@@ -176,7 +176,6 @@ class Deliverer:
         run.probe.end()
         self._settler.settle(run)
         if run.recorded:
-            self._handler_seconds.observe(run.seconds / run.recorded, run.recorded)
             self._prefetcher.observe(run)
         if not run.is_settled or run.needs_another_run:
             raise self._handler_paused() if run.probe.is_paused else Unfinished()

@@ -19,7 +19,7 @@ import redis
 from msgspec import Struct
 
 from shared import events, keys, queues
-from shared.metrics import DELIVERY_BUCKETS, Metrics
+from shared.metrics import DEAD, DELIVERY, DELIVERY_BUCKETS, RETRIED, Metrics
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver import delivery_log
@@ -195,7 +195,7 @@ class Settler:
         self._handler = handler
         self._journal = journal
         self._metrics = metrics
-        self._delivery_seconds = metrics.histogram(("delivery", handler.name), DELIVERY_BUCKETS)
+        self._delivery_seconds = metrics.histogram((DELIVERY, handler.name), DELIVERY_BUCKETS)
         self._activity = activity
         self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
@@ -301,7 +301,7 @@ class Settler:
         return texts[ended.outcome]
 
     def _report(self, decisions: _Decisions) -> None:
-        for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
+        for name, number in ((RETRIED, len(decisions.later)), (DEAD, len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
         now = datetime.now(UTC)
         for received_at, number in decisions.received:

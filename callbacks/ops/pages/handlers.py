@@ -29,15 +29,13 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
     action_log = ActionLog(client)
 
     def show(request: Request) -> Response:
-        found = service_status.read_handler(client, settings, request.path_params["handler"])
-        if found is None:
+        status = service_status.read_handler(client, settings, request.path_params["handler"])
+        if status is None:
             raise HTTPException(404)
-        status, call_times = found
         return render_page(
             request,
             "handler.html",
             at=status,
-            call_times=call_times,
             per_second=status.tried / WINDOW_SECONDS,
             pausing=pause.read_state(client, status.handler),
         )

@@ -4,7 +4,7 @@ Labels are kinds, outcomes, states, handlers, queues and names of tokens, each l
 a text, an address or a token (I9).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import Metric
 from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, web_metric_families
-from shared.metrics import DELIVERY_BUCKETS, OTHER, RETENTION_REMOVED, SECONDS_BUCKETS, SEPARATOR, TRIMMED
+from shared.last_times import LAST_ACCEPTED, LAST_DEAD, LAST_DELIVERED, LAST_RETRIED
+from shared.metrics import CALL, CALL_BUCKETS, DELIVERY, DELIVERY_BUCKETS, OTHER, RETENTION_REMOVED, SEPARATOR, TRIMMED
 from shared.schema import OPTIONAL_KEYS
 from shared.web_metric_families import Rows, add_histogram, rows
 
@@ -111,8 +112,8 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         waiting.add_metric((handler,), snapshot.events_waiting(handler))
         retried.add_metric((handler,), snapshot.metrics.get(f"retried{SEPARATOR}{handler}", 0))
     seconds = HistogramMetricFamily(
-        "callbacks_handler_duration_seconds",
-        "Seconds per event in the handler, as the mean of a run.",
+        "callbacks_handler_call_duration_seconds",
+        "Seconds of a call of the handler: with one event, or of a batch handler with a batch.",
         labels=("handler",),
     )
     delivery = HistogramMetricFamily(
@@ -121,9 +122,27 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         labels=("handler",),
     )
     for handler in snapshot.dead:
-        add_histogram(seconds, (handler,), snapshot.metrics, f"handler{SEPARATOR}{handler}", SECONDS_BUCKETS)
-        add_histogram(delivery, (handler,), snapshot.metrics, f"delivery{SEPARATOR}{handler}", DELIVERY_BUCKETS)
+        add_histogram(seconds, (handler,), snapshot.metrics, f"{CALL}{SEPARATOR}{handler}", CALL_BUCKETS)
+        add_histogram(delivery, (handler,), snapshot.metrics, f"{DELIVERY}{SEPARATOR}{handler}", DELIVERY_BUCKETS)
     yield from (deliveries, letters, waiting, retried, seconds, delivery)
+    yield from _last_times(snapshot)
+
+
+def _last_times(snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield the times of what happened last; none of what has not happened yet."""
+    for name, text, last in (
+        ("delivery", "a handler last delivered an event", LAST_DELIVERED),
+        ("retry", "a handler last failed with an event that is tried again", LAST_RETRIED),
+        ("dead_letter", "a handler last gave up on an event", LAST_DEAD),
+    ):
+        found = GaugeMetricFamily(
+            f"callbacks_handler_last_{name}_timestamp_seconds", f"When {text}, in Unix seconds.", labels=("handler",)
+        )
+        for handler in snapshot.dead:
+            seconds = snapshot.metrics.get(f"{last}{SEPARATOR}{handler}")
+            if seconds is not None:
+                found.add_metric((handler,), seconds)
+        yield found
 
 
 def _trimmed(snapshot: Snapshot) -> Iterator[Metric]:
@@ -157,8 +176,21 @@ def _web(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for status, number in snapshot.unknown_statuses().items():
         unknown.add_metric((status,), number)
-    yield from (received, unreadable, unknown)
+    yield from (received, unreadable, unknown, *_last_accepted(metrics))
     yield from web_metric_families.build(metrics, prefix="callbacks")
+
+
+def _last_accepted(metrics: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield when the sources that were heard last were heard."""
+    found = GaugeMetricFamily(
+        "callbacks_last_accepted_timestamp_seconds",
+        "When a callback of a source was last accepted, in Unix seconds.",
+        labels=("source",),
+    )
+    newest = sorted(rows(metrics, LAST_ACCEPTED, words=1), key=lambda row: -row[1])
+    for source, seconds in newest[:MAX_SOURCES]:
+        found.add_metric(source, seconds)
+    yield found
 
 
 def _limit_sources(rows: Rows) -> Iterator[tuple[tuple[str, str], int]]:

@@ -4,7 +4,7 @@ It is read from Redis, in a few round trips however many jobs wait; nothing is c
 messages is added to it. It holds no event, phone number or token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
@@ -19,7 +19,8 @@ from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop
-from shared.metrics import DELIVERY_BUCKETS, INFINITY, SECONDS_BUCKETS, SEPARATOR
+from shared.last_times import LastTimes
+from shared.metrics import CALL_BUCKETS, DELIVERY_BUCKETS
 from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount, estimate_percentile
 from shared.retention import RetentionState
@@ -47,22 +48,12 @@ class HandlerPause(Struct, frozen=True, kw_only=True):
     probe_in_seconds: float | None
 
 
-class DeliveryPercentiles(Struct, frozen=True, kw_only=True):
-    """Seconds from the receipt of a callback to the delivery of its events, of all deliveries since they are counted.
-
-    Estimated from a histogram: exact to a bucket of `metrics.DELIVERY_BUCKETS`.
-    """
+class Percentiles(Struct, frozen=True, kw_only=True):
+    """How many seconds something took in the last ten minutes, estimated from a histogram: exact to a bucket."""
 
     p50_seconds: float
     p95_seconds: float
     p99_seconds: float
-
-
-class CallPercentiles(Struct, frozen=True, kw_only=True):
-    """Seconds that a handler takes for an event, of all events since they are counted; estimated as deliveries are."""
-
-    p50_seconds: float
-    p95_seconds: float
 
 
 class HandlerStatus(Struct, frozen=True, kw_only=True):
@@ -70,7 +61,9 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
 
     `delivered` is the total; `waiting` includes `retrying`, the events that failed and wait for their next attempt;
     `dead` counts dead letters, `recent_dead` those of the last hour. `tried` and `failed` are the attempts of the last
-    ten minutes. `workers` is the number of live processes. `is_subscribed`: it gets new events.
+    ten minutes, in which its calls took `call_times` (of a batch handler each call has a batch), and its deliveries
+    `delivery_times` from the receipt of the callback; None if there were none. `last` is when it last did what.
+    `workers` is the number of live processes. `is_subscribed`: it gets new events.
     """
 
     handler: str
@@ -82,7 +75,9 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     tried: int = 0
     failed: int = 0
     pause: HandlerPause | None = None
-    delivery_times: DeliveryPercentiles | None = None
+    call_times: Percentiles | None = None
+    delivery_times: Percentiles | None = None
+    last: LastTimes = LastTimes()
     workers: int
     is_subscribed: bool = True
 
@@ -132,7 +127,8 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     `unknown_statuses` all reports so far with a status that is not documented, by status. `queues` begin with "expand";
     they count jobs, of which each holds many events. Removed handlers of which nothing is left are not listed.
     `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is not known,
-    as when very many jobs wait. `silent_seconds` is for how long no callback was accepted, None if that is unknown;
+    as when very many jobs wait. `last_accepted_at` is when a callback was last accepted, None before the first;
+    `silent_seconds` is for how long no callback was accepted, None if that is unknown;
     beyond `max_silence_seconds` it is an alert (CALLBACKS_NOTIFY_SILENCE_SECONDS; 0: never). `overdue` are the messages
     without a final status, which a database knows (`status.overdue`). `damaged` are the keys of values in Redis that
     cannot be read: what rests on them is missing.
@@ -159,6 +155,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     quarantined: int
     recent_quarantined: int = 0
     balance: Balance | None
+    last_accepted_at: datetime | None = None
     silent_seconds: float | None = None
     max_silence_seconds: int = 0
     overdue: OverdueStatus | None = None
@@ -214,6 +211,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         quarantined=found.quarantined,
         recent_quarantined=found.recent_quarantined,
         balance=audit_cache.get(found.jobs),
+        last_accepted_at=found.last_accepted_at,
         silent_seconds=found.silent_seconds,
         max_silence_seconds=settings.notify_silence_seconds,
         damaged=found.damaged,
@@ -225,13 +223,10 @@ def with_overdue(status: ServiceStatus, counter: OverdueCounter | None) -> Servi
     return status if counter is None else msgspec.structs.replace(status, overdue=counter.status)
 
 
-def read_handler(
-    client: redis.Redis, settings: Settings, name: str
-) -> tuple[HandlerStatus, CallPercentiles | None] | None:
-    """Return the status of one handler and how long its calls take; None for an unknown one. Raise redis.RedisError."""
+def read_handler(client: redis.Redis, settings: Settings, name: str) -> HandlerStatus | None:
+    """Return the status of one handler; None for an unknown one. Raise redis.RedisError."""
     found = snapshot.read_snapshot(client, settings.durability)
-    status = next((one for one in _handlers(found) if one.handler == name), None)
-    return None if status is None else (status, _call_times(found, name))
+    return next((one for one in _handlers(found) if one.handler == name), None)
 
 
 def _refused(found: Snapshot) -> Iterator[RefusalStatus]:
@@ -261,7 +256,9 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
                 recent_dead=found.recent_dead.get(handler, 0),
                 tried=outcomes.tried,
                 failed=outcomes.failed,
-                delivery_times=_delivery_times(found, handler),
+                call_times=_percentiles(outcomes.calls, CALL_BUCKETS),
+                delivery_times=_percentiles(outcomes.deliveries, DELIVERY_BUCKETS),
+                last=found.last_times(handler),
                 pause=None if queue.pause_state is None else _pause(queue.pause_state, found.seconds),
                 workers=queue.workers,
                 is_subscribed=handler in found.subscribed,
@@ -270,20 +267,11 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
     return tuple(rows)
 
 
-def _call_times(found: Snapshot, handler: str) -> CallPercentiles | None:
-    name = f"handler{SEPARATOR}{handler}{SEPARATOR}le{SEPARATOR}"
-    counts = [found.metrics.get(f"{name}{bound}", 0) for bound in (*SECONDS_BUCKETS, INFINITY)]
-    p50, p95 = (estimate_percentile(counts, share, bounds=SECONDS_BUCKETS) for share in (0.5, 0.95))
-    return None if p50 is None or p95 is None else CallPercentiles(p50_seconds=p50, p95_seconds=p95)
-
-
-def _delivery_times(found: Snapshot, handler: str) -> DeliveryPercentiles | None:
-    name = f"delivery{SEPARATOR}{handler}{SEPARATOR}le{SEPARATOR}"
-    counts = [found.metrics.get(f"{name}{bound}", 0) for bound in (*DELIVERY_BUCKETS, INFINITY)]
-    p50, p95, p99 = (estimate_percentile(counts, share, bounds=DELIVERY_BUCKETS) for share in (0.5, 0.95, 0.99))
+def _percentiles(counts: Sequence[int], bounds: Sequence[float]) -> Percentiles | None:
+    p50, p95, p99 = (estimate_percentile(counts, share, bounds=bounds) for share in (0.5, 0.95, 0.99))
     if p50 is None or p95 is None or p99 is None:
         return None
-    return DeliveryPercentiles(p50_seconds=p50, p95_seconds=p95, p99_seconds=p99)
+    return Percentiles(p50_seconds=p50, p95_seconds=p95, p99_seconds=p99)
 
 
 def _pause(state: PauseState, now_seconds: float) -> HandlerPause:

@@ -13,16 +13,18 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from callbacks.ops.status.damaged_values import DamagedValues
-from shared import audit, durability, keys, queue_jobs, queues, recent_outcomes, recent_rate, retention
+from shared import audit, durability, keys, last_times, queue_jobs, queues, recent_outcomes, recent_rate, retention
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
-from shared.metrics import LAST_ACCEPTED, MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
+from shared.last_times import LAST_ACCEPTED, LastTimes
+from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
 from shared.metrics_push import STATE_SECONDS
 from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import RecentRate
 from shared.retention import RetentionState
 from shared.setting_values import Durability
+from shared.stored_times import stored_time
 from workers.expand import subscriptions
 from workers.runtime import pause
 from workers.runtime.pause import PauseState
@@ -119,6 +121,17 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         """For how long no callback was accepted, before the first one since a web process started; None if unknown."""
         last = self.metrics.get(LAST_ACCEPTED)
         return None if last is None else max(0.0, self.seconds - last)
+
+    @property
+    def last_accepted_at(self) -> datetime | None:
+        """When the last callback was accepted; None before the first."""
+        prefix = LAST_ACCEPTED + SEPARATOR
+        of_sources = [seconds for name, seconds in self.metrics.items() if name.startswith(prefix)]
+        return stored_time(max(of_sources) * 1000) if of_sources else None
+
+    def last_times(self, handler: str) -> LastTimes:
+        """Return when a handler last delivered, retried and gave up."""
+        return last_times.parse_handler(self.metrics.get(name) for name in last_times.handler_names(handler))
 
     def deliveries_at(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
         """Return how many events of all kinds had each outcome at a handler."""

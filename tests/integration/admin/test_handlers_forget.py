@@ -54,15 +54,22 @@ def test_nothing_is_left_of_a_forgotten_handler(harness: Harness) -> None:
     harness.connection.hset(keys.FILTERS, "shop", '[{"name":"single"}]')
     harness.connection.hset(
         keys.METRICS,
-        mapping={"retried|single": 1, "handler|single|le|1": 2, "delivery|single|sum": 4, "handler|other|sum": 3},
+        mapping={
+            "retried|single": 1,
+            "call|single|le|1": 2,
+            "delivery|single|sum": 4,
+            "last_delivered_at|single": 5,
+            "call|other|sum": 3,
+            "call|single-2|sum": 3,
+        },
     )
     harness.connection.hset(keys.paused("single"), mapping={"by": "operator", "since_ms": 1})
 
     answer = forget("single")
 
     assert (answer.output, answer.exit_code) == ("'single' is forgotten.\n", 0)
-    assert names_in_redis(harness) == []
-    assert harness.connection.hget(keys.METRICS, "handler|other|sum") == b"3"
+    assert names_in_redis(harness) == ["b'cb:metrics' b'call|single-2|sum'"]
+    assert harness.connection.hget(keys.METRICS, "call|other|sum") == b"3"
     sums = audit.run(harness.connection)
     assert ([one.handler for one in sums.handlers], sums.balances) == (["other"], True)
     assert list(snapshot.read_snapshot(harness.connection, "fsync").dead) == ["other"]

@@ -126,5 +126,5 @@ def test_a_process_that_counts_nothing_of_it_leaves_no_hour(redis_server: RedisS
     metrics.add(("retried", "log"))
     metrics_push.close()
     with redis_server.client() as client:
-        assert client.hlen(keys.METRICS) == 1
+        assert set(client.hkeys(keys.METRICS)) == {"retried|log", "last_retried_at|log"}
         assert not client.exists(keys.RECENT_RATE)

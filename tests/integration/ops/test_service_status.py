@@ -9,11 +9,12 @@ from callbacks.ops.status import service_status
 from callbacks.ops.status.audit_cache import MAX_JOBS, AuditCache
 from callbacks.ops.status.service_status import ServiceStatus
 from shared import connections, keys, queues, settings
-from shared.metrics import SECONDS_BUCKETS, Metrics
+from shared.metrics import CALL_BUCKETS, DELIVERY_BUCKETS, SECONDS_BUCKETS, Metrics
 from shared.metrics_push import MetricsPush
 from shared.recent_rate import BUCKET_SECONDS
 from tests.integration.harness import Harness, record, reply, status, statuses
 from tests.redis_server import RedisServer, StartRedis
+from workers.admin import handler_states
 from workers.runtime import pause
 
 
@@ -25,6 +26,11 @@ def choosy(event: ReportEvent | ReplyEvent) -> None:
         raise Reject("never")
     if status == "UNDELIV":
         raise Retry(after_seconds=3600)
+
+
+@handler(ReportEvent, batch=True)
+def all_at_once(events: list[ReportEvent]) -> None:
+    """Take all of them."""
 
 
 def read(server: RedisServer, audit_cache: AuditCache | None = None) -> ServiceStatus:
@@ -79,15 +85,63 @@ def test_a_handler_is_judged_by_its_attempts_of_the_last_ten_minutes(redis_serve
     harness.expand()
     metrics = Metrics()
     metrics_push = MetricsPush(metrics, redis_server.url)
-    metrics.histogram(("handler", "choosy"), SECONDS_BUCKETS).observe(0.002, 40)
+    metrics.histogram(("call", "choosy"), CALL_BUCKETS).observe(50.0, 30)
+    metrics.histogram(("call", "choosy"), CALL_BUCKETS).observe(0.002, 10)
+    metrics.histogram(("delivery", "choosy"), DELIVERY_BUCKETS).observe(0.02, 8)
     metrics.add(("retried", "choosy"), 30)
     metrics.add(("dead", "choosy"), 2)
     metrics_push.close()
 
     [at] = read(redis_server).handlers
     assert (at.tried, at.failed) == (40, 32)
+    assert at.call_times is not None
+    assert 30 < at.call_times.p50_seconds < at.call_times.p99_seconds <= 60
+    assert at.delivery_times is not None
+    assert 0.01 < at.delivery_times.p50_seconds <= 0.025
     with connections.connect(redis_server.url) as client:
         assert 600 <= client.ttl(keys.RECENT_OUTCOMES) <= 720
+
+
+def test_each_handler_has_the_time_of_what_it_did_last_and_a_late_push_sets_none_back(
+    redis_server: RedisServer,
+) -> None:
+    harness = Harness(redis_server.url, choosy)
+    harness.accept(status(record("1", "DELIVRD")))
+    harness.expand()
+    metrics = Metrics()
+    metrics_push = MetricsPush(metrics, redis_server.url)
+    metrics.add(("accepted", "report", "gateway"))
+    metrics.histogram(("delivery", "choosy"), DELIVERY_BUCKETS).observe(0.02)
+    metrics.add(("dead", "choosy"))
+    metrics_push.push()
+    found = read(redis_server)
+    [at] = found.handlers
+    assert at.last.delivered_at is not None
+    assert (at.last.dead_at, at.last.retried_at) == (at.last.delivered_at, None)
+    assert found.last_accepted_at == at.last.delivered_at
+    assert abs((found.at - at.last.delivered_at).total_seconds()) < 60
+
+    later = int(at.last.delivered_at.timestamp()) + 1000
+    harness.connection.hset(keys.METRICS, "last_delivered_at|choosy", later)
+    metrics.histogram(("delivery", "choosy"), DELIVERY_BUCKETS).observe(0.02)
+    metrics_push.close()
+
+    assert harness.connection.hget(keys.METRICS, "last_delivered_at|choosy") == str(later).encode()
+    [state] = handler_states.read_states(harness.connection, [])
+    assert state.last.dead_at == at.last.dead_at
+
+
+def test_each_call_of_a_handler_is_measured_and_a_batch_is_one_call(redis_server: RedisServer) -> None:
+    harness = Harness(redis_server.url, choosy, all_at_once)
+    harness.accept(*statuses(["1", "2", "3"]))
+    harness.expand()
+    harness.deliver(choosy)
+    harness.deliver(all_at_once)
+
+    counted = harness.metrics.snapshot()
+    for name, calls in (("choosy", 3), ("all_at_once", 1)):
+        assert sum(n for metric, n in counted.items() if metric.startswith(f"call|{name}|le")) == calls
+        assert sum(n for metric, n in counted.items() if metric.startswith(f"delivery|{name}|le")) == 3
 
 
 def test_a_handler_that_gets_events_is_listed_before_its_first_and_after_its_removal_while_something_is_left(

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from shared import log_context, uncaught
 from shared.events import Event
+from shared.metrics import CALL_BUCKETS, Histogram
 from workers.declaration import Handler
 from workers.deliver.call import spans as call_spans
 from workers.deliver.call import timeout
@@ -59,6 +60,8 @@ class Caller:
         # Calls that are still running although their time is over.
         self._overdue: set[asyncio.Task[Outcome]] = set()
         self._call_seconds: float | None = None
+        # Each call that ended: of a batch handler one for all of its events.
+        self.durations = Histogram(CALL_BUCKETS)
         self._raises_keyboard_interrupt = True
 
     def __enter__(self) -> Self:
@@ -163,6 +166,7 @@ class Caller:
             return outcomes.from_exception(exc, hidden=_HIDDEN)
         finally:
             self._call_seconds = time.perf_counter() - started_at
+            self.durations.observe(self._call_seconds)
             log_context.call.reset(context)
         return self._outcome_of_return(returned)
 
@@ -220,7 +224,9 @@ class Caller:
                 finally:
                     if timer is not None:
                         timer.cancel()  # it would stop the loop in its next use
-                for index, outcome, self._call_seconds in _take_finished(running, ended):
+                for index, outcome, seconds in _take_finished(running, ended):
+                    self._call_seconds = seconds
+                    self.durations.observe(seconds)
                     yield index, outcome
         finally:
             left = list(running)
