@@ -30,6 +30,7 @@ BY_OPERATOR = PauseState(
     times=1,
     is_probing=False,
 )
+MEMORY_FULL = Finding("memory", ok=False, detail="95 of 100 bytes used", remedy="raise maxmemory")
 OVERDUE = OverdueStatus(after_seconds=7200, messages=0)
 STOPPED = HandlerPause(by="handler", seconds=60.0, reason="crm.example answered 503", probe_in_seconds=40.0)
 WELL = ServiceStatus(
@@ -69,7 +70,7 @@ def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) 
         ({"balance": replace(BALANCE, balances=False, difference=2)}, "bad", "2 records or events are"),
         ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "bad", "appendonly: no"),
         ({"used_bytes": 80}, "warn", "Redis uses 80%"),
-        ({"used_bytes": 95}, "bad", "Redis uses 95%"),
+        ({"used_bytes": 95, "findings": (MEMORY_FULL,)}, "bad", "Redis uses 95%"),
         ({"web_processes": 0}, "bad", "No web process"),
         (
             {"queues": (replace(QUEUE, workers=0),)},

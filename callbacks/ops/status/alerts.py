@@ -14,13 +14,13 @@ from callbacks.ops.status.quantities import format_duration, format_number, form
 from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from shared import queues
 from shared.counted import counted
+from shared.memory import CALLBACKS_SHARE
 
 AlertLevel: TypeAlias = Literal["bad", "warn"]
 
 # Expanding takes milliseconds; a minute is a fifth of the gateway's retry interval.
 _MAX_WAIT_SECONDS: Final = 60.0
-# From 0.9 on callbacks go to the spool (shared.durability): that is trouble, and before it there is time to act.
-_FULL_SHARE: Final = 0.9
+# Before callbacks go to the spool there is time to act.
 _NEARLY_FULL_SHARE: Final = 0.75
 # A target that is unavailable for this long needs somebody.
 _MAX_PAUSE_SECONDS: Final = 900.0
@@ -164,12 +164,18 @@ def _time_left(refusal: RefusalStatus, now: ServiceStatus) -> str:
 
 def _redis(now: ServiceStatus) -> Iterator[Alert]:
     for finding in now.findings:
-        if not finding.ok:
+        # Memory has an alert of its own, with the number.
+        if not finding.ok and finding.name != "memory":
             yield Alert("bad", "durability_lost", f"Redis is not durable: {finding}.")
     share = now.used_bytes / now.max_bytes if now.max_bytes else 0.0
-    if share >= _NEARLY_FULL_SHARE:
-        level: AlertLevel = "bad" if share >= _FULL_SHARE else "warn"
-        yield Alert(level, "redis_memory", f"Redis uses {share:.0%} of the {format_size(now.max_bytes)} that it may.")
+    used = f"Redis uses {share:.0%} of the {format_size(now.max_bytes)} that it may"
+    if share >= CALLBACKS_SHARE:
+        text = (
+            f"{used}: callbacks go to the spools. Start more workers, or drop dead letters and quarantined callbacks."
+        )
+        yield Alert("bad", "redis_memory", text)
+    elif share >= _NEARLY_FULL_SHARE:
+        yield Alert("warn", "redis_memory", f"{used}. From {CALLBACKS_SHARE:.0%} on callbacks go to the spools.")
 
 
 def _processes(now: ServiceStatus) -> Iterator[Alert]:
