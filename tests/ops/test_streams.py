@@ -1,5 +1,6 @@
 """What a page that stays open costs and how it ends; and what is to be seen while Redis is unavailable."""
 
+import re
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -75,18 +76,31 @@ def test_while_redis_is_unavailable_the_page_says_so_and_comes_back_by_itself(
         page = window(service.ops_url).open("/")
         heading = page.get_by_role("heading", level=1)
         expect(heading).to_contain_text("1 problem needs action now")
+        live = window(service.ops_url).open("/live")
+        expect(live.get_by_text("Listening.")).to_be_visible()
 
         redis.stop()
 
         expect(heading).to_contain_text("Redis does not answer")
+        expect(page.locator("[data-state]")).to_have_text("Not up to date: Redis is asked again every two seconds.")
+        expect(live.locator("[data-state].problem")).to_have_text(
+            re.compile(r"^Redis is unavailable \(ConnectionError\) since [0-9:]{8} UTC\. What is shown is older;")
+        )
+        expect(live.locator("section.stale")).to_be_visible()
+        without_script = client.get("/live").text
+        assert '<section class="card stale">' in without_script
         for path in ("/", "/?refresh"):
             answer = client.get(path)
             assert answer.status_code == 503
             assert "Redis does not answer" in answer.text
             assert "Traceback" not in answer.text
         assert_everybody_can_use(page, "redis away")
+        assert_everybody_can_use(live, "live redis away")
         redis.start()
         expect(heading).to_contain_text("action now")
+        expect(page.get_by_text("Updated automatically.")).to_be_visible()
+        expect(live.get_by_text("Listening.")).to_be_visible()
+        expect(live.locator("section.stale")).to_have_count(0)
         assert client.get("/").status_code == 200
 
 

@@ -64,7 +64,7 @@ def routes(live_feed: LiveFeed, streams: EventStreams, number_views: NumberViews
 async def _events(live_feed: LiveFeed, form: LiveFilterForm) -> AsyncGenerator[str, None]:
     name, wanted = "all", form.filter()
     async for fresh, state in live_feed.updates():
-        yield format_event("state", state)
+        yield format_event("outdated" if state.is_outdated else "state", state.text)
         rows = [_row(one, form) for one in fresh if wanted.matches(one)]
         if rows or name == "all":
             yield format_event(name, render_fragment("live_rows.html", rows=rows))

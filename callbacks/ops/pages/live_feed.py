@@ -7,9 +7,11 @@ few seconds, misses nothing. While nobody watches it does not listen, and the se
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import Final
 
 import redis
+from msgspec import Struct
 
 from shared import live
 from shared.background import Background
@@ -29,6 +31,13 @@ _CANCEL_SECONDS: Final = 0.5
 _logger: Final = get_logger("callbacks.ops")
 
 
+class FeedState(Struct, frozen=True):
+    """The state of the feed in a sentence, and whether nothing new can be shown now."""
+
+    text: str
+    is_outdated: bool = False
+
+
 class LiveFeed:
     """The only listener of a process, for the Redis at `url`."""
 
@@ -38,19 +47,20 @@ class LiveFeed:
         self._newest: deque[tuple[int, Event]] = deque(maxlen=MAX_EVENTS)
         self._count = 0
         self._omitted = 0
-        self._state = "Connecting…"
+        self._state = FeedState("Connecting…")
         self._changed = asyncio.Event()
+        self._outdated_since = datetime.now(UTC)
         self._viewed_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    def newest(self) -> tuple[list[Event], str]:
-        """Return the newest events, newest first, and the state of the feed as text. Start listening if needed."""
+    def newest(self) -> tuple[list[Event], FeedState]:
+        """Return the newest events, newest first, and the state of the feed. Start listening if needed."""
         self._viewed_at = asyncio.get_running_loop().time()
         if self._task is None or self._task.done():
             self._task = self._background.start_task("live_events", self._run)
         return [event for _, event in reversed(self._newest)], self._state
 
-    async def updates(self) -> AsyncGenerator[tuple[list[Event], str], None]:
+    async def updates(self) -> AsyncGenerator[tuple[list[Event], FeedState], None]:
         """Yield the events since the last time, newest first, and the state; the first time all that are kept."""
         seen = 0
         while True:
@@ -83,7 +93,7 @@ class LiveFeed:
                     break
         except redis.RedisError as exc:
             _logger.warning("live_feed_refused", error=type(exc).__name__)
-            self._set_state(f"Redis does not allow this page to listen ({type(exc).__name__}).")
+            self._set_outdated(f"Redis does not allow this page to listen ({type(exc).__name__})")
             await asyncio.sleep(_LINGER_SECONDS / 6)
         finally:
             await items.aclose()
@@ -102,14 +112,25 @@ class LiveFeed:
             case live.Listening():
                 self._set_state("Listening.")
             case live.FeedUnavailable(error):
-                self._set_state(f"Redis is unavailable ({error}); events that arrive until it is back are not shown.")
+                self._set_outdated(f"Redis is unavailable ({error})")
             case _:
                 self._count += 1
                 self._newest.append((self._count, one))
                 self._wake()
 
-    def _set_state(self, state: str) -> None:
-        self._state = state
+    def _set_state(self, text: str) -> None:
+        self._state = FeedState(text)
+        self._wake()
+
+    def _set_outdated(self, problem: str) -> None:
+        """Say why nothing new comes, and since when; the time stays the first while that lasts."""
+        if not self._state.is_outdated:
+            self._outdated_since = datetime.now(UTC)
+        since = f"{self._outdated_since:%H:%M:%S} UTC"
+        self._state = FeedState(
+            f"{problem} since {since}. What is shown is older; events that arrive until it is back are not shown.",
+            is_outdated=True,
+        )
         self._wake()
 
     def _wake(self) -> None:

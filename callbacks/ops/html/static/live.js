@@ -45,6 +45,7 @@ function replaceAll(html) {
   replace(html);
   // The first is of all cells, if there are some.
   const summary = target.querySelector("[data-words]");
+  showState(summary?.dataset.outdated ?? "Updated automatically.");
   const spoken = document.getElementById("announcement");
   if (!summary || !spoken || summary.dataset.words === spoken.dataset.words) return;
   spoken.textContent = spoken.dataset.words = summary.dataset.words;
@@ -62,7 +63,16 @@ function begin(html) {
   add(html);
 }
 
-const receive = { html: replaceAll, all: begin, rows: add, state: showState };
+// While nothing new can come, what is shown is grey.
+function showFeed(text, outdated) {
+  showState(text);
+  state.classList.toggle("problem", outdated);
+  target.closest("section").classList.toggle("stale", outdated);
+}
+
+const receive = {
+  html: replaceAll, all: begin, rows: add, state: (text) => showFeed(text, false), outdated: (text) => showFeed(text, true),
+};
 
 function take(block) {
   let name = "";
