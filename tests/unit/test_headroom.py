@@ -55,26 +55,17 @@ def test_the_failure_of_a_probe_counts_in_any_case() -> None:
 
 def test_what_was_delivered_makes_room_for_a_failure_now_and_then() -> None:
     limited = limit(FULL)
-    for _ in range(100):
-        limited.apply(DONE, is_probe=False)
+    limited.add_delivered(100)
 
     ends = [isinstance(limited.apply(FAILED, is_probe=False), Paused) for _ in range(100)]
 
     assert ends == [False] * 20 + [True] * 80
 
 
-def test_what_other_handlers_still_have_makes_no_room() -> None:
-    limited = limit(FULL)
-    for _ in range(100):
-        limited.apply(DONE, is_probe=False, makes_room=False)
-
-    assert isinstance(limited.apply(FAILED, is_probe=False), Paused)
-
-
 def test_however_much_was_delivered_a_broken_handler_is_soon_paused() -> None:
     limited = limit(FULL)
     for _ in range(10_000):
-        limited.apply(DONE, is_probe=False)
+        limited.add_delivered(1)
 
     failures = next(n for n in range(10_000) if isinstance(limited.apply(FAILED, is_probe=False), Paused))
 

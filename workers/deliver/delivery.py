@@ -155,8 +155,10 @@ class Deliverer:
         # All of them ended with one call.
         run.record(tried, ended_at=time.time(), call_seconds=self._caller.pop_call_seconds())
         # The journal holds only successes. Failures are rare, and have more to say.
-        done = [run.origin(position) for position, outcome in tried if isinstance(outcome, Done)]
-        return self._journal.record(done) < len(tried)
+        done = [position for position, outcome in tried if isinstance(outcome, Done)]
+        if run.makes_room:
+            self._failure_limit.add_delivered(len(done))
+        return self._journal.record(run.origins(done)) < len(tried)
 
     def _claim_more(self, run: Run, free_slots: int) -> range:
         """Claim waiting events for a run whose handler could take `free_slots` more; return their positions."""

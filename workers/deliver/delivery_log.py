@@ -10,9 +10,11 @@ begins, the oldest are deleted until the ring fits. `workers.admin.delivery_hist
 """
 
 import hashlib
+import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -85,24 +87,31 @@ class Attempts:
         self._attempts = attempts
         self._groups: dict[tuple[AttemptResult, int, str, int], _AlikeAttempts] = {}
 
-    def add(self, ended: EventOutcome, became: NewFailure | ScheduledRetry | None, error: str) -> None:
-        """Add what the settlement makes of an outcome: a dead letter, a retry, or None if the event is delivered.
+    def add_delivered(self, delivered: Sequence[EventOutcome]) -> None:
+        """Add events that were delivered. Those of one call are neighbours."""
+        for (attempt, ended_at), those in itertools.groupby(delivered, attrgetter("attempt", "ended_at")):
+            group = self._group("delivered", attempt, "", ended_at)
+            for one in those:
+                group.call_seconds.append(one.call_seconds)
+                group.ids.append("" if one.event is None else one.event.id)
 
-        `error` is the masked text of its error.
-        """
-        result: AttemptResult = "delivered"
-        if became is not None:
-            result = "retry" if isinstance(became, ScheduledRetry) else "dead"
-        alike = (result, ended.attempt, error, int(ended.ended_at))
-        group = self._groups.get(alike)
-        if group is None:
-            group = self._groups[alike] = _AlikeAttempts(int(ended.ended_at * 1000), [], [], [])
+    def add_failed(self, ended: EventOutcome, became: NewFailure | ScheduledRetry, error: str) -> None:
+        """Add what the settlement makes of a failure: a dead letter or a retry. `error` is its masked text."""
+        result: AttemptResult = "retry" if isinstance(became, ScheduledRetry) else "dead"
+        group = self._group(result, ended.attempt, error, ended.ended_at)
         group.call_seconds.append(ended.call_seconds)
         if isinstance(became, ScheduledRetry):
             group.after_ms.append(max(0, round(became.due * 1000) - group.at_ms))
         # What cannot be read is a dead letter, whose id stands for that of the event.
         unreadable_id = became.failure_id if isinstance(became, NewFailure) else ""
         group.ids.append(unreadable_id if ended.event is None else ended.event.id)
+
+    def _group(self, result: AttemptResult, attempt: int, error: str, ended_at: float) -> _AlikeAttempts:
+        alike = (result, attempt, error, int(ended_at))
+        group = self._groups.get(alike)
+        if group is None:
+            group = self._groups[alike] = _AlikeAttempts(int(ended_at * 1000), [], [], [])
+        return group
 
     def encode(self) -> dict[Ring, bytes]:
         """Return what to append to each ring."""

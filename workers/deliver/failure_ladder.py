@@ -17,7 +17,7 @@ from workers.deliver.run import Run
 from workers.deliver.settle import MAX_STUCK, failed_event, halves
 from workers.runtime import redis_retry
 from workers.runtime.headroom import FailureLimit
-from workers.runtime.outcome import Failed, Outcome, Rejected, Split
+from workers.runtime.outcome import Done, Failed, Outcome, Rejected, Split
 from workers.runtime.run_errors import SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS
 
@@ -175,8 +175,10 @@ class FailureLadder:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
         results = self._caller.call(called, singly=singly, stop=lambda: self._must_stop(run), more=more)
         for index, outcome in results if self._spans is None else self._spans.end_calls(called, results):
-            limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe, makes_room=run.makes_room)
-            run.probe.observe(limited)
+            limited = outcome
+            if run.probe.is_probe or not isinstance(outcome, Done):
+                limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe)
+                run.probe.observe(limited)
             yield index, limited
 
     def _must_stop(self, run: Run) -> bool:

@@ -26,7 +26,7 @@ from workers.declaration import Handler
 from workers.deliver.error_text import masked_text
 from workers.deliver.run import EventOutcome
 from workers.failures import dead_letters
-from workers.runtime.outcome import Done, InternalError, Rejected, RetryRequested
+from workers.runtime.outcome import InternalError, Rejected, RetryRequested
 from workers.runtime.settlement import Argument, NewFailure
 
 _MAX_BACKOFF_SECONDS: Final = 3600.0
@@ -61,11 +61,9 @@ class RetryPolicy:
         self._handler = handler
         self._encode = encode
 
-    def decide(self, ended: EventOutcome, *, error: str) -> NewFailure | ScheduledRetry | None:
-        """Return the event's dead letter or its retry, which carries `error`; None if it is delivered."""
+    def decide(self, ended: EventOutcome, *, error: str) -> NewFailure | ScheduledRetry:
+        """Return a failed event's dead letter or its retry, which carries `error`."""
         event, outcome = ended.event, ended.outcome
-        if event is not None and isinstance(outcome, Done):
-            return None
         name, attempt = self._handler.name, ended.attempt
         if event is None:
             return dead_letters.from_unreadable(name, ended.encoded, outcome, attempts=attempt)

@@ -46,9 +46,9 @@ class EventOutcome(Struct, frozen=True, gc=False):
     attempt: int
     outcome: Outcome
     event: events.Event | None = None
-    encoded: Raw = Raw(b"null")
     ended_at: float = 0.0
     call_seconds: float | None = None
+    encoded: Raw = Raw(b"null")
 
 
 class Run:
@@ -136,19 +136,15 @@ class Run:
         self, ended: Sequence[tuple[int, Outcome]], *, ended_at: float = 0.0, call_seconds: float | None = None
     ) -> None:
         """Record the outcomes of the events at these positions: they ended with one call."""
-        self._unsettled += [
-            EventOutcome(
-                position,
-                *self._origins[position],
-                self.attempts[position],
-                outcome,
-                self.events[position],
-                ended_at=ended_at,
-                call_seconds=call_seconds,
+        origins, attempts, delivered = self._origins, self.attempts, self.events
+        for position, outcome in ended:
+            job, index = origins[position]
+            self._unsettled.append(
+                EventOutcome(
+                    position, job, index, attempts[position], outcome, delivered[position], ended_at, call_seconds
+                )
             )
-            for position, outcome in ended
-        ]
-        self._recorded_positions.update(position for position, _ in ended)
+        self._recorded_positions.update([position for position, _ in ended])
         self.recorded += len(ended)
 
     def without_outcome(self, positions: Iterable[int]) -> list[int]:
@@ -162,10 +158,9 @@ class Run:
             trace = events.read_trace(job.claimed.arguments[3][index])
             yield self.events[position], self.attempts[position], trace
 
-    def origin(self, position: int) -> tuple[int, int]:
-        """Return the number of the event's job in the run, and the event's index in that job."""
-        job, index = self._origins[position]
-        return job.number, index
+    def origins(self, positions: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the number of each event's job in the run, and the event's index in that job."""
+        return [(job.number, index) for job, index in map(self._origins.__getitem__, positions)]
 
     def pop_unsettled(self) -> list[EventOutcome]:
         """Return the outcomes since the last call, each once."""

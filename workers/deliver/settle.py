@@ -7,6 +7,7 @@ letter with the traceback, whatever its outcome was; the others are settled as t
 unavailable, and a second call after a lost answer changes nothing.
 """
 
+import itertools
 import math
 import time
 from collections import Counter, deque
@@ -161,14 +162,12 @@ class _Decisions(Struct):
     later: list[ScheduledRetry]
     attempts: Attempts
 
-    def add_delivered(self, event: events.Event) -> None:
-        """Count an event that was delivered."""
-        self.delivered[event.kind] += 1
+    def add_delivered(self, delivered: Sequence[events.Event]) -> None:
+        """Count events that were delivered."""
+        self.delivered.update([event.kind for event in delivered])
         # The events of one callback are neighbours. To hash a time takes longer than all the rest.
-        if self.received and self.received[-1][0] == event.received_at:
-            self.received[-1] = event.received_at, self.received[-1][1] + 1
-        else:
-            self.received.append((event.received_at, 1))
+        for received_at, those in itertools.groupby([event.received_at for event in delivered]):
+            self.received.append((received_at, len([*those])))
 
     def add_failed(self, action: str, outcome: Outcome, error: str) -> None:
         """Count an event that failed, for its log line."""
@@ -270,22 +269,27 @@ class Settler:
         activity = self._activity
         if activity is not None:
             activity.begin()
+        delivered: list[EventOutcome] = []
         for one in ended:
-            error = "" if isinstance(one.outcome, Done) else self._error_text(run, one, texts)
+            if isinstance(one.outcome, Done):
+                delivered.append(one)
+                if activity is not None:
+                    activity.add(one, None, "")
+                continue
+            error = self._error_text(run, one, texts)
             decided = self._policy.decide(one, error=error)
-            attempts.add(one, decided, error)
+            attempts.add_failed(one, decided, error)
             if activity is not None:
                 activity.add(one, decided, error)
-            if decided is None:
-                if one.event is not None:
-                    decisions.add_delivered(one.event)
-            elif isinstance(decided, ScheduledRetry):
+            if isinstance(decided, ScheduledRetry):
                 decisions.add_failed("event_retried", one.outcome, error)
                 decisions.later.append(decided)
             else:
                 # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
                 decisions.add_failed("event_dead", one.outcome, error)
                 decisions.dead.append(decided)
+        attempts.add_delivered(delivered)
+        decisions.add_delivered([one.event for one in delivered if one.event is not None])
         return decisions
 
     def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:

@@ -16,7 +16,7 @@ import redis
 from shared import memory
 from shared.memory import Memory
 from shared.structured_log import get_logger
-from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, RetryRequested
+from workers.runtime.outcome import Failed, Outcome, Paused, Rejected, RetryRequested
 
 log = get_logger("callbacks.worker")
 
@@ -85,16 +85,15 @@ class FailureLimit:
         self._headroom = headroom
         self._credit_bytes = 0
 
-    def apply(self, outcome: Outcome, *, is_probe: bool, makes_room: bool = True) -> Outcome:
+    def add_delivered(self, number: int) -> None:
+        """Count events that were delivered, and are deleted with it, as no other handler wants them."""
+        self._credit_bytes = min(self._credit_bytes + number * _BYTES_PER_DELIVERED, _MAX_CREDIT_BYTES)
+
+    def apply(self, outcome: Outcome, *, is_probe: bool) -> Outcome:
         """Return the outcome of a call, or a pause instead if it would make Redis too full.
 
-        `makes_room`: an event that is delivered is deleted, as no other handler wants it. A probe's failure always
-        counts, so that the next probe tries another event.
+        A probe's failure always counts, so that the next probe tries another event.
         """
-        if isinstance(outcome, Done):
-            if makes_room and self._credit_bytes < _MAX_CREDIT_BYTES:
-                self._credit_bytes += _BYTES_PER_DELIVERED
-            return outcome
         if is_probe or not isinstance(outcome, Failed | RetryRequested | Rejected):
             return outcome
         needed = _BYTES_PER_FAILURE + (len(outcome.traceback) if isinstance(outcome, Failed) else 0)

@@ -48,7 +48,7 @@ IN_DELIVER = {
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
     "workers.deliver.settle:Settler._decide": 1,
-    "workers.deliver.delivery_log:Attempts.add": 1,
+    "workers.deliver.delivery_log:Attempts.add_delivered": 1,
     "workers.deliver.settle:_Decisions.add_delivered": 1,
     "workers.deliver.settle:Settler._write": 1,
     "workers.deliver.delivery:Deliverer.run": 1,
@@ -58,7 +58,6 @@ IN_DELIVER = {
     "workers.deliver.prefetch:Prefetcher.claim": 1,
     "workers.runtime.claim:ClaimStep._read_coalesced": 0,
     "workers.runtime.claim:ClaimStep.claim": 1,
-    "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # If this raises, nothing can move to the failures at all.
 IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_list"

@@ -40,7 +40,7 @@ OF_THE_JOB: Final = {
 OF_THE_LADDER: Final = {
     "workers.expand.fan_out:Chunk.add",
     "workers.deliver.settle:Settler._decide",
-    "workers.deliver.delivery_log:Attempts.add",
+    "workers.deliver.delivery_log:Attempts.add_delivered",
     "workers.deliver.settle:_Decisions.add_delivered",
     "workers.deliver.settle:Settler._write",
     "workers.deliver.run:Run.mark_settled",
@@ -51,7 +51,6 @@ OF_THE_LADDER: Final = {
     "workers.expand.record_reader:RecordReader._read_or_split",
     "workers.expand.record_reader:RecordReader.read_items",
     "workers.runtime.settlement:append_list",
-    "workers.deliver.retries:RetryPolicy.decide",
 }
 IN_EXPAND: Final = [
     "shared.json_reader:decode_text",

@@ -21,6 +21,7 @@ from workers.expand import expansion
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
 from workers.runtime.claim import ClaimStep
+from workers.runtime.headroom import FailureLimit
 from workers.runtime.portions import PortionReaper
 from workers.runtime.worker import QueueWorker
 
@@ -312,7 +313,11 @@ def test_events_that_somebody_deleted_can_be_purged(harness: Harness) -> None:
     assert harness.audit().balances
 
 
-def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(quick_redis: RedisServer) -> None:
+def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(
+    quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(FailureLimit, "add_delivered", lambda _limit, number: counted.append(number))
     with open_harness(quick_redis.url, HANDLERS[0], HANDLERS[1]) as harness:
         accept_and_expand(harness, "1")
         harness.accept(status(record("2", "SEEN")))
@@ -336,6 +341,10 @@ def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(quick_redis:
             [event_id] for event_id in harness.waiting_event_ids(HANDLERS[0])
         ]
         assert [run.makes_room for run in runs] == [False, True]
+
+        harness.deliver(HANDLERS[0], max_jobs=1)
+        harness.deliver(HANDLERS[0])
+        assert counted == [1]
 
 
 def test_a_run_does_not_coalesce_a_job_whose_events_are_missing(
