@@ -11,9 +11,10 @@ from itertools import islice
 import click
 import msgspec
 
-from callbacks.cli import failure_options, message_deliveries, terminal_text
+from callbacks.cli import failure_options, message_deliveries, paced_replay, terminal_text
 from callbacks.cli.command import Command, Group
 from callbacks.cli.numbers_option import numbers_option
+from callbacks.cli.rate import Rate
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
 from workers.admin import dead_letter_export, delivery_history, error_groups, replay_outcome
@@ -158,15 +159,27 @@ def export(*, handler: str, ids: tuple[str, ...], wanted: FailureFilter, numbers
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @failure_options.all_option
 @failure_options.filter_options
+@click.option("--rate", "per_second", type=Rate(), help="How many at most: 50/s or 300/m.")
 @failure_options.json_option
-def replay(*, handler: str, ids: tuple[str, ...], select_all: bool, wanted: FailureFilter, as_json: bool) -> None:
+def replay(
+    *,
+    handler: str,
+    ids: tuple[str, ...],
+    select_all: bool,
+    wanted: FailureFilter,
+    per_second: float | None,
+    as_json: bool,
+) -> None:
     """Deliver dead letters to HANDLER again, with a new set of attempts.
 
     Those of the ids, or all; --error, --since and --until narrow that down, and without ids stand for all that match.
+    With --rate the page Actions shows the progress too, and can stop and resume it; it waits while HANDLER is paused.
     """
     failure_options.require_selection(ids, wanted, select_all=select_all)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
+        if per_second is not None:
+            paced_replay.run(failures, failure_list, ids, wanted, per_second=per_second, as_json=as_json)
         selection = failure_options.select(failures, failure_list, ids, wanted)
         failure_options.run_on(failures, "replay", failure_list, selection, as_json=as_json)
 

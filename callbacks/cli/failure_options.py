@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -14,7 +14,7 @@ import redis
 from callbacks.cli.age import Age
 from callbacks.cli.redis_connection import open_redis
 from workers.admin import action_log, replay_outcome
-from workers.admin.action_log import Action, ActionLog
+from workers.admin.action_log import Action, ActionLog, ActionProgress
 from workers.admin.bulk_action import Task
 from workers.failures import iteration
 from workers.failures.cursor import FailureFilter
@@ -135,14 +135,24 @@ def run_on(
                         # A failure that was dropped or replayed since it was found is not an error.
                         failed = tuple(one for one in failed if not isinstance(one[1], FailureNotFound))
                     for failure_id, why in failed:
-                        error = {"id": failure_id, "error": str(why)}
-                        click.echo(msgspec.json.encode(error) if as_json else f"{failure_id}: {why}", err=not as_json)
+                        print_error(failure_id, str(why), as_json=as_json)
                     progress.done, progress.failed = progress.done + part.done, progress.failed + len(failed)
                     if failure_list.handler is not None:
                         replay_outcome.record_replayed(failures.connection, progress.action_id, part.replayed)
                     bar.update(part.done + len(part.failed))
         except KeyboardInterrupt:
             progress.is_stopped = True
+    print_result(task, failure_list, progress, as_json=as_json)
+
+
+def print_error(failure_id: str, why: str, *, as_json: bool) -> None:
+    """Print that a failure could not be replayed or dropped, and why."""
+    error = {"id": failure_id, "error": why}
+    click.echo(msgspec.json.encode(error) if as_json else f"{failure_id}: {why}", err=not as_json)
+
+
+def print_result(task: Task, failure_list: FailureList, progress: ActionProgress, *, as_json: bool) -> NoReturn:
+    """Print how many failures were replayed or dropped, and end the command: exit code 1 if one could not be."""
     done = {"replay": "replayed", "drop": "dropped"}[task]
     has_outcome = task == "replay" and failure_list.handler is not None and progress.done and progress.action_id
     if as_json:

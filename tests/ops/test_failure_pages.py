@@ -320,6 +320,24 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
 
 
 @with_and_without_scripts
+def test_a_replay_with_a_rate_limit_can_be_watched_stopped_and_resumed(
+    fresh: Service, window: Opened, javascript: bool
+) -> None:
+    page = signed_in(window, fresh, "/dead-letters/crm", javascript=javascript)
+    page.get_by_role("group", name="All", exact=True).get_by_role("button", name="Replay…").click()
+    page.get_by_label("Rate limit").fill("soon")
+    page.get_by_role("button", name="Replay 3").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Replay 3 dead letters of crm?")
+    page.get_by_label("Rate limit").fill("1/m")
+    page.get_by_role("button", name="Replay 3").click()
+    expect(page.get_by_role("status")).to_contain_text("Running: 1 done of 3; about 2 min left. 1 put back;")
+    expect(page.get_by_role("main")).to_contain_text("all, at most 1/m")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("1 put back")
+
+
+@with_and_without_scripts
 def test_what_is_about_to_be_dropped_can_be_exported_first(fresh: Service, window: Opened, javascript: bool) -> None:
     page = signed_in(window, fresh, "/dead-letters/crm", javascript=javascript)
     page.get_by_label("Since").fill("1h")

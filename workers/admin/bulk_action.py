@@ -20,11 +20,13 @@ from shared.errors import CallbacksError
 from workers.admin import replay_outcome
 from workers.admin.action_log import Action, ActionLog, ActionProgress, ActionState, LoggedAction, progress_fields
 from workers.admin.give_up import LEFT_TEXT, GiveUpStep
+from workers.admin.replay_rate import Pace
 from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of
 from workers.failures.store import FailureStore
+from workers.runtime import pause
 
 Task: TypeAlias = Literal["replay", "drop"]
 RetryTask: TypeAlias = Literal["retry", "give_up"]
@@ -41,7 +43,8 @@ class NothingToResume(CallbacksError):
 class RemainingWork(Struct, frozen=True, kw_only=True, tag="failures"):
     """What is left to do: the failures of these ids, or, if `cursor` is set, those after it that match the filter.
 
-    `errors` are the ids of the first failures that could not be replayed or dropped, and why.
+    `errors` are the ids of the first failures that could not be replayed or dropped, and why. `per_second`: how many
+    dead letters are replayed a second at most.
     """
 
     task: Task
@@ -50,6 +53,7 @@ class RemainingWork(Struct, frozen=True, kw_only=True, tag="failures"):
     failure_filter: FailureFilter = FailureFilter()
     cursor: Cursor | None = None
     errors: tuple[tuple[str, str], ...] = ()
+    per_second: float | None = None
 
     @property
     def failure_list(self) -> FailureList:
@@ -171,21 +175,42 @@ class BulkActions:
         is_stopping: Callable[[], bool],
     ) -> ActionState | None:
         """Return how it ended; None if another process resumed it, as our lease expired."""
+        pace = Pace(work.per_second if isinstance(work, RemainingWork) else None)
+
+        def may_continue() -> bool:
+            return not is_stopping() and self._renew(action_id, runner)
+
+        def is_paused() -> bool:
+            return isinstance(work, RemainingWork) and self._is_paused(work.handler)
+
         while not work.is_finished:
             if is_stopping():
                 return "stopped"
-            work = self._run_step(work, progress, action_id)
+            before = progress.done + progress.failed
+            work = self._run_step(work, progress, action_id, pace)
             if not self._holds_lease(action_id, runner):
                 return None
             with self._connection.pipeline() as pipe:
                 pipe.hset(keys.action(action_id), mapping=progress_fields(progress))
                 pipe.hset(keys.action_work(action_id), "work", msgspec.json.encode(work))
-                pipe.set(keys.action_runner(action_id), runner, ex=keys.RUNNER_SECONDS)
-                pipe.hget(keys.action_work(action_id), "stop")
-                *_, stop = pipe.execute()
-            if stop and not work.is_finished:
+                pipe.execute()
+            if not self._renew(action_id, runner) and not work.is_finished:
+                return "stopped"
+            done = progress.done + progress.failed - before
+            if not work.is_finished and not pace.wait(done, must_wait=is_paused, may_continue=may_continue):
                 return "stopped"
         return "done"
+
+    def _is_paused(self, handler: str | None) -> bool:
+        return handler is not None and pause.read_state(self._connection, handler) is not None
+
+    def _renew(self, action_id: str, runner: str) -> bool:
+        """Renew the lease; return whether nobody has asked the action to stop."""
+        with self._connection.pipeline() as pipe:
+            pipe.set(keys.action_runner(action_id), runner, ex=keys.RUNNER_SECONDS)
+            pipe.hget(keys.action_work(action_id), "stop")
+            *_, stop = pipe.execute()
+        return not stop
 
     def _holds_lease(self, action_id: str, runner: str) -> bool:
         with self._connection.pipeline(transaction=False) as pipe:
@@ -194,11 +219,11 @@ class BulkActions:
             holder, is_left = pipe.execute()
         return bool(is_left) and (holder is None or as_text(holder) == runner)
 
-    def _run_step(self, work: Work, progress: ActionProgress, action_id: str) -> Work:
+    def _run_step(self, work: Work, progress: ActionProgress, action_id: str, pace: Pace) -> Work:
         """Run one step, count it, and return what is left."""
         if isinstance(work, RemainingRetries):
             return self._retries_step(work, progress)
-        return self._failures_step(work, progress, action_id)
+        return self._failures_step(work, progress, action_id, pace.begin_step(_FAILURES_PER_STEP))
 
     def _retries_step(self, work: RemainingRetries, progress: ActionProgress) -> RemainingRetries:
         if work.job_ids:
@@ -217,14 +242,12 @@ class BulkActions:
         errors = (*work.errors, *((job_id, LEFT_TEXT) for job_id in given_up.left))
         return msgspec.structs.replace(left, errors=errors[:_MAX_ERRORS])
 
-    def _failures_step(self, work: RemainingWork, progress: ActionProgress, action_id: str) -> RemainingWork:
+    def _failures_step(self, work: RemainingWork, progress: ActionProgress, action_id: str, size: int) -> RemainingWork:
         if work.ids:
-            ids: tuple[str, ...] = work.ids[:_FAILURES_PER_STEP]
-            left = msgspec.structs.replace(work, ids=work.ids[_FAILURES_PER_STEP:])
+            ids: tuple[str, ...] = work.ids[:size]
+            left = msgspec.structs.replace(work, ids=work.ids[size:])
         else:
-            part = self._index_reader.read_rows(
-                work.failure_list, work.failure_filter, after=work.cursor, limit=_FAILURES_PER_STEP
-            )
+            part = self._index_reader.read_rows(work.failure_list, work.failure_filter, after=work.cursor, limit=size)
             ids = tuple(row.id for row in part.items)
             left = msgspec.structs.replace(work, cursor=part.next_cursor)
         do = self._store.replay if work.task == "replay" else self._store.drop

@@ -14,9 +14,10 @@ from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
 from callbacks.ops.pages.failure_pages import is_failure_id
 from shared.settings import Settings
 from workers.admin import replay_outcome
-from workers.admin.action_log import ActionLog
-from workers.admin.bulk_action import NothingToResume
+from workers.admin.action_log import ActionLog, LoggedAction
+from workers.admin.bulk_action import NothingToResume, RemainingWork, Work
 from workers.failures.cursor import Cursor
+from workers.runtime import pause
 
 _ROWS = 50
 
@@ -43,7 +44,10 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
         if state is None:
             raise HTTPException(404)
         logged, work = state.action, state.work
-        is_interrupted = logged.state == "running" and logged.by == "page" and not state.is_running
+        # A command without work left behind may run without a lease.
+        is_interrupted = (
+            logged.state == "running" and (logged.by == "page" or work is not None) and not state.is_running
+        )
         return render_page(
             request,
             "action.html",
@@ -52,6 +56,9 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
             outcome=replay_outcome.read_outcome(client, logged),
             is_running=logged.state == "running" and not is_interrupted,
             is_interrupted=is_interrupted,
+            can_stop=state.is_running,
+            left_seconds=_left_seconds(logged, work),
+            paused_by=_paused_by(client, work),
             can_resume=work is not None and not work.is_finished and not state.is_running,
             back=_back(logged.where),
         )
@@ -78,6 +85,21 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
         Route("/actions/{action_id}/stop", stop, methods=["POST"]),
         Route("/actions/{action_id}/resume", resume, methods=["POST"]),
     ]
+
+
+def _left_seconds(action: LoggedAction, work: Work | None) -> float | None:
+    """Return how long an action with a rate limit still takes, if that is known."""
+    if not isinstance(work, RemainingWork) or work.per_second is None or action.number is None:
+        return None
+    return max(action.number - action.done - action.failed, 0) / work.per_second
+
+
+def _paused_by(client: redis.Redis, work: Work | None) -> str:
+    """Return who has paused the handler for which an action with a rate limit waits; "" if it does not wait."""
+    if not isinstance(work, RemainingWork) or work.per_second is None or work.is_finished or work.handler is None:
+        return ""
+    found = pause.read_state(client, work.handler)
+    return "" if found is None else found.by
 
 
 def _back(where: str) -> str:

@@ -28,6 +28,7 @@ from shared.stored_times import stored_time
 from workers.admin import action_log
 from workers.admin.action_log import Action, AlreadyStarted
 from workers.admin.bulk_action import RemainingWork, Task
+from workers.admin.replay_rate import format_rate, parse_rate
 from workers.failures.cursor import MAX_SCANNED, Cursor, FailureFilter, IndexReader, Row
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList
@@ -148,6 +149,10 @@ class FailurePages:
             cursor = Cursor.before(_parse_number(field(request, "until_ms")))
             work = msgspec.structs.replace(work, failure_filter=failure_filter, cursor=cursor)
             chosen = action_log.describe_filter(failure_filter)
+        per_second = _parse_rate(request) if task == "replay" and failure_list.handler is not None else None
+        if per_second is not None:
+            work = msgspec.structs.replace(work, per_second=per_second)
+            chosen = f"{chosen}, at most {format_rate(per_second)}"
         action = Action(
             who=operator(request), by="page", what=task, where=failure_list.name, chosen=chosen, number=number
         )
@@ -270,6 +275,13 @@ def _parse_button(request: Request, *, allowed: Sequence[AllowedTask]) -> tuple[
         if name == task and scope in ("selected", "all"):
             return task, scope
     raise HTTPException(400)
+
+
+def _parse_rate(request: Request) -> float | None:
+    try:
+        return parse_rate(field(request, "rate")) if field(request, "rate") else None
+    except ValueError as exc:
+        raise HTTPException(400, str(exc)) from None
 
 
 def _parse_number(text: str) -> int:
