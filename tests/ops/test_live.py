@@ -15,7 +15,7 @@ def listening(page: Page) -> Page:
 
 
 def show_in_full(page: Page) -> Page:
-    page.get_by_label("Full numbers").check()
+    page.get_by_label("Show whole numbers").check()
     page.get_by_role("button", name="Show").click()
     return listening(page)
 

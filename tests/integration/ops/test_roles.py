@@ -94,7 +94,7 @@ PAGES = (
 
 # What a page has for those who may act.
 BUTTONS = re.compile(
-    r'Replay…|Drop…|Try now…|(Pause|Resume)( crm)?…|[sS]how whole|Full numbers|/confirm|type="checkbox"'
+    r'Replay…|Drop…|Try now…|(Pause|Resume)( crm)?…|[sS]how whole|/confirm|type="checkbox"'
 )
 
 
