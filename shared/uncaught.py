@@ -5,6 +5,7 @@ a line of the log, without its message (I9).
 """
 
 import asyncio
+import re
 import sys
 import threading
 from types import TracebackType
@@ -17,6 +18,9 @@ log = get_logger("callbacks.background")
 
 _limited: Final = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 _MAX_CHARACTERS: Final = 60
+# With the function that Python appends: "Thread-1 (send)".
+_PLAIN_NAME: Final = re.compile(r"[\w.-]{1,40}(?: \(\w{1,40}\))?")
+_MANY_DIGITS: Final = re.compile(r"(?:\d\D?){7}")
 
 
 def install() -> None:
@@ -42,8 +46,13 @@ def _in_main(kind: type[BaseException], exc: BaseException, trace: TracebackType
 def _in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is None or isinstance(args.exc_value, SystemExit):
         return  # as Python's own hook does: SystemExit is how a thread ends itself
-    name = args.thread.name if args.thread is not None else "unknown"
+    name = _shown_name(args.thread.name) if args.thread is not None else "unknown"
     _limited.exception("uncaught", args.exc_value, where="thread", name=name)
+
+
+def _shown_name(name: str) -> str:
+    """Return a thread's name; "other" for one that is no plain word: a handler may have made it of an event (I9)."""
+    return name if _PLAIN_NAME.fullmatch(name) and not _MANY_DIGITS.search(name) else "other"
 
 
 def _unraisable(args: "sys.UnraisableHookArgs") -> None:

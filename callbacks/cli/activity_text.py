@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 import click
+import msgspec
 
 from callbacks.cli.event_line import COLOURS
 from callbacks.cli.terminal_text import printable, short
 from shared.counted import counted
 from workers.activity import CallResult, EventLabel, PauseChanged, RepeatedEvent, UnreadableRecords
-from workers.handlers.mask import MASK, mask_number
+from workers.handlers.mask import MASK, mask_fields
 
 _SECONDS_OF_A_MINUTE: Final = 60
 # Below this, minutes or hours would say too little: "again in 90 s".
@@ -24,6 +25,8 @@ def clock(moment: datetime, *, now: datetime) -> str:
 
 def describe_event(event: EventLabel, *, masked: bool, is_new: bool) -> str:
     """Return the kind, the message, its status and its channel; of a new event also what else a person wants to see."""
+    if masked:
+        event = msgspec.structs.replace(mask_fields(event, (event.number,)), text=MASK if event.text else "")
     words = [event.kind, printable(event.message_id)]
     if event.status:
         words.append(click.style(printable(event.status), fg=COLOURS.get(event.status, "red")))
@@ -31,10 +34,7 @@ def describe_event(event: EventLabel, *, masked: bool, is_new: bool) -> str:
     if is_new and event.error_code:
         words.append(f"error {event.error_code}")
     if is_new and event.kind == "reply":
-        number, text = event.number, event.text
-        if masked:
-            number, text = mask_number(number), MASK if text else text
-        words.append(f"{printable(number) or '?'}: {short(text)}")
+        words.append(f"{printable(event.number) or '?'}: {short(event.text)}")
     return " ".join(filter(None, words))
 
 

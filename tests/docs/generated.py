@@ -12,6 +12,7 @@ from benchmarks import capacity, sizing, summary, table
 from benchmarks.command import RESULTS
 from shared import settings
 from shared.opt_outs import IN_WORDS, OUT_WORDS
+from tests.acceptance.masked_outlets import OUTLETS
 from tests.docs import dashboard, pages
 from tests.hosts import faults, results
 from workers.handlers.forward.rules import RULES
@@ -63,6 +64,13 @@ def stores_table() -> Iterator[str]:
         yield f"| {row.name} | {row.where} | {row.found} | {row.erased} | {row.until} |"
 
 
+def outlets_table() -> Iterator[str]:
+    """Yield the table of all that a test searches for numbers and texts."""
+    yield "| outlet | what is searched |"
+    yield "|---|---|"
+    yield from (f"| {outlet.name} | {outlet.what} |" for outlet in OUTLETS)
+
+
 def unreachable_list() -> Iterator[str]:
     """Yield what no command reaches."""
     yield from (f"- {each}" for each in stores.NOT_REACHED)
@@ -78,6 +86,7 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
     ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(table.read(RESULTS))),
     ("docs/settings.md", "<!-- settings: made by make docs -->", settings_tables),
     ("docs/privacy.md", "<!-- stores: made by make docs -->", stores_table),
+    ("docs/privacy.md", "<!-- outlets: made by make docs -->", outlets_table),
     ("docs/privacy.md", "<!-- unreachable: made by make docs -->", unreachable_list),
     ("docs/guarantees.md", "<!-- hosts: made by make hosts -->", hosts_table),
     ("docs/built-in-handlers.md", "<!-- forward: made by make docs -->", forward_table),

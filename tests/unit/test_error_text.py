@@ -69,6 +69,8 @@ def test_phone_numbers_are_masked_however_they_are_written(said: str, text: str)
         "%2B49%20170%2012%2034%20567",
         "%2B49+170+12+34+567",
         "0170\\u00a012\\u00a034\\u00a0567",
+        "491,701,234,567",
+        "491_701_234_567",
     ],
 )
 def test_of_an_events_number_at_most_the_ends_are_shown_also_in_its_national_form(written: str) -> None:

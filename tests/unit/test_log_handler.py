@@ -18,7 +18,8 @@ from shared import callback_events, events, json_reader, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
 from workers.handlers.log import LineWriter
-from workers.handlers.mask import mask_number, mask_numbers
+from workers.handlers.mask import mask_numbers
+from workers.handlers.number_mask import mask_number
 from workers.runtime.outcome import DONE
 
 NUMBER = "35679000123"

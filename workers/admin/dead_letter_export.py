@@ -13,7 +13,7 @@ from shared.csv_text import csv_line
 from workers.deliver.error_text import masked_line
 from workers.failures.event_summary import summarize
 from workers.failures.failure import DeadLetter, DeadLetterSummary
-from workers.handlers.mask import mask_number
+from workers.handlers.number_mask import mask_number
 
 COLUMNS: Final = ("handler", "id", "died_at", "attempts", "kind", "message_id", "status", "number", "error")
 

@@ -6,7 +6,7 @@ A value of the handler `sql` becomes an object with its fields, times in RFC 333
 import json
 from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -15,12 +15,16 @@ from shared.events import rfc3339
 from workers.admin.delivery_history import DeliveryAttempt
 from workers.admin.event_status import EventDelivery, EventStatus
 from workers.deliver.delivery_log import AttemptResult
-from workers.handlers.mask import mask_number, mask_record, mask_text, mask_within
+from workers.handlers.mask import mask_fields, mask_record, mask_text
+from workers.handlers.number_mask import mask_number
 
 if TYPE_CHECKING:
-    from workers.handlers.sql.history import Message, Timeline
+    from workers.handlers.sql.history import Message, Reply, Timeline
 
 Numbers: TypeAlias = Literal["masked", "full"]
+
+# By these a message is looked up and linked to; the gateway makes them of nothing that a person has.
+_GATEWAY_IDS: Final = ("message_id", "reply_message_id", "orig_message_id", "api_job_id", "event_id")
 
 
 class AttemptForm(Struct, frozen=True, kw_only=True):
@@ -87,40 +91,37 @@ def shown_number(number: str | None, numbers: Numbers) -> str | None:
 
 
 def mask_message(message: "Message", numbers: Numbers) -> "Message":
-    """Return a message with its phone numbers masked or in full, in its client's ids too."""
-    if numbers == "full":
-        return message
-    known = {number for number in (message.recipient, message.sender) if number is not None}
-    ids = {name: getattr(message, name) for name in ("client_message_id", "client_job_id")}
-    return msgspec.structs.replace(
-        message,
-        **{name: mask_within(value, known) for name, value in ids.items() if value is not None},
-        recipient=shown_number(message.recipient, numbers),
-        sender=shown_number(message.sender, numbers),
-    )
+    """Return a message with its phone numbers masked or in full, wherever it has them but in the gateway's ids."""
+    return message if numbers == "full" else mask_fields(message, _numbers_of(message), but=_GATEWAY_IDS)
 
 
 def mask_timeline(timeline: "Timeline", numbers: Numbers) -> "Timeline":
     """Return a timeline with its phone numbers and texts masked or in full, in the records too."""
     if numbers == "full":
         return timeline
-    message = timeline.message
-    known = {number for number in (message.recipient, message.sender) if number is not None}
+    known = _numbers_of(timeline.message)
     return msgspec.structs.replace(
         timeline,
-        message=mask_message(message, numbers),
-        statuses=[msgspec.structs.replace(one, raw=_mask_raw(one.raw, known, "report")) for one in timeline.statuses],
-        replies=[
-            msgspec.structs.replace(
-                one,
-                sender=shown_number(one.sender, numbers),
-                recipient=shown_number(one.recipient, numbers),
-                text=mask_text(one.text),
-                raw=_mask_raw(one.raw, known, "reply"),
-            )
-            for one in timeline.replies
+        message=mask_message(timeline.message, numbers),
+        statuses=[
+            msgspec.structs.replace(mask_fields(one, known, but=_GATEWAY_IDS), raw=_mask_raw(one.raw, known, "report"))
+            for one in timeline.statuses
         ],
+        replies=[_mask_reply(one, known) for one in timeline.replies],
     )
+
+
+def _mask_reply(reply: "Reply", known: Collection[str]) -> "Reply":
+    numbers = {*known, *_numbers_of(reply)}
+    return msgspec.structs.replace(
+        mask_fields(reply, numbers, but=(*_GATEWAY_IDS, "text")),
+        text=mask_text(reply.text),
+        raw=_mask_raw(reply.raw, numbers, "reply"),
+    )
+
+
+def _numbers_of(item: "Message | Reply") -> set[str]:
+    return {number for number in (item.recipient, item.sender) if number is not None}
 
 
 def _mask_raw(raw: msgspec.Raw, numbers: Collection[str], kind: Literal["report", "reply"]) -> msgspec.Raw:

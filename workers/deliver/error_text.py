@@ -11,20 +11,15 @@ from typing import Any, Final
 
 from shared.events import Event, ReplyEvent
 from workers.deliver.unescaped import unescape, unescaped_text
-from workers.handlers.mask import mask_number
+from workers.handlers.mask import MASK, is_reply_text
+from workers.handlers.number_mask import MIN_DIGITS, hidden_positions, known_digits, mask_number
 from workers.runtime.outcome import Failed, InternalError, Outcome, Paused, Rejected, RetryRequested
 
 # An operator reads it on one line.
 MAX_CHARACTERS: Final = 256
-_MASK: Final = "***"
 # A shorter piece of a text, like "my order", may be words of the error itself.
 _PIECE_CHARACTERS: Final = 8
-# As `mask_number` has it: fewer digits are no phone number.
-_MIN_DIGITS: Final = 7
-# The most digits that a phone number has (E.164); what is longer is compared by its last ones.
-_MAX_DIGITS: Final = 15
-_SHOWN_DIGITS: Final = 3
-_DIGITS: Final = re.compile(rf"\d{{{_MIN_DIGITS},}}")
+_DIGITS: Final = re.compile(rf"\d{{{MIN_DIGITS},}}")
 _SEPARATORS: Final = r"[ ()./\-\u2010-\u2015]{0,3}"
 _INTERNATIONAL: Final = re.compile(rf"\+{_SEPARATORS}\d(?:{_SEPARATORS}\d){{6,}}")
 # Reports have no text by the specification: what the gateway may add is in the record alone.
@@ -61,24 +56,24 @@ def masked_text(text: str, events: Iterable[Event] = ()) -> str:
         numbers |= {number for number in (event.sender, event.recipient) if number is not None}
         if isinstance(event, ReplyEvent) and event.text:
             texts.add(event.text)
-        texts.update(_texts_in(event.raw))
+        texts.update(_texts_in(event.raw, is_reply=isinstance(event, ReplyEvent)))
     if numbers or texts:
         line = _mask_quoted(line, texts, numbers)
-    line = _URL_SECRETS.sub(_MASK, line)
+    line = _URL_SECRETS.sub(MASK, line)
     for pattern in (_INTERNATIONAL, _DIGITS):
         line = pattern.sub(lambda match: mask_number(match[0]), line)
     return line
 
 
-def _texts_in(value: Any, key: str = "") -> Iterator[str]:
-    """Yield what a record has, at any depth, under a key that names a person's words."""
+def _texts_in(value: Any, key: str = "", *, is_reply: bool) -> Iterator[str]:
+    """Yield what a record has, at any depth, under a key that may hold a person's words."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from _texts_in(part, name.lower())
+            yield from _texts_in(part, name.lower(), is_reply=is_reply)
     elif isinstance(value, list):
         for part in value:
-            yield from _texts_in(part, key)
-    elif isinstance(value, str) and key in _TEXT_KEYS:
+            yield from _texts_in(part, key, is_reply=is_reply)
+    elif isinstance(value, str) and (key in _TEXT_KEYS or (is_reply and is_reply_text(key, value))):
         yield value
 
 
@@ -90,13 +85,13 @@ def _mask_quoted(line: str, texts: Iterable[str], numbers: Iterable[str]) -> str
     """Mask what the line quotes of these texts and numbers, however they are escaped there."""
     found = unescape(line)
     masked = list(line)
-    for position in _digits_to_hide(found.text, numbers):
+    for position in hidden_positions(found.text, known_digits(numbers)):
         start, end = found.starts[position], found.ends[position]
         masked[start:end] = ["*", *[""] * (end - start - 1)]
     for first, last in _quotations(found.text, texts):
         start, end = found.starts[first], found.ends[last - 1]
         masked[start:end] = ["\0"] * (end - start)
-    return re.sub("\0+", _MASK, "".join(masked))
+    return re.sub("\0+", MASK, "".join(masked))
 
 
 def _quotations(line: str, texts: Iterable[str]) -> Iterator[tuple[int, int]]:
@@ -110,25 +105,3 @@ def _quotations(line: str, texts: Iterable[str]) -> Iterator[tuple[int, int]]:
         else:
             pieces = (text[start : start + _PIECE_CHARACTERS] for start in range(len(text) - _PIECE_CHARACTERS + 1))
             yield from [(start, start + _PIECE_CHARACTERS) for piece in pieces for start in positions.get(piece, ())]
-
-
-def _digits_to_hide(line: str, numbers: Iterable[str]) -> Iterator[int]:
-    """Yield the positions of the digits to hide of each number, with whatever separators and without a country code.
-
-    Of a number without one, all but the last three digits: with the country code, more of them would show the number.
-    """
-    digits_of_line = "".join(filter(str.isdigit, line))
-    for digits in {"".join(filter(str.isdigit, number)) for number in numbers}:
-        end = digits[-_MIN_DIGITS:]
-        if len(end) < _MIN_DIGITS or end not in digits_of_line:
-            continue
-        beginning = ""
-        for digit in digits[-_MAX_DIGITS:-_MIN_DIGITS]:
-            beginning = f"(?:{beginning}{digit}{_SEPARATORS})?"
-        for match in re.finditer(beginning + _SEPARATORS.join(end), line):
-            positions = [position for position in range(*match.span()) if line[position].isdigit()]
-            if len(positions) == len(digits):
-                hidden = mask_number(match[0])
-                yield from (position for position in positions if hidden[position - match.start()] == "*")
-            else:
-                yield from positions[:-_SHOWN_DIGITS]

@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from shared.events import Event, ReplyEvent
+from workers.handlers.number_mask import mask_number
 
 
 class EventSummary(TypedDict):
@@ -15,8 +16,10 @@ class EventSummary(TypedDict):
 
 
 def summarize(event: Event) -> EventSummary:
-    """Return what a list shows of an event."""
+    """Return what a list shows of an event. A number within its status is masked: no status has one by itself."""
     if isinstance(event, ReplyEvent):
         message_id = event.reply_message_id or event.req_uuid
         return EventSummary(kind=event.kind, message_id=message_id, status=None, number=event.sender)
-    return EventSummary(kind=event.kind, message_id=event.message_id, status=event.status, number=event.recipient)
+    return EventSummary(
+        kind=event.kind, message_id=event.message_id, status=mask_number(event.status), number=event.recipient
+    )

@@ -1,12 +1,16 @@
 """Masks phone numbers and texts in what people read: `callbacks tail`, the operators' page, the handler `log`."""
 
 import re
-from collections.abc import Collection, Iterable
-from typing import Any, Final, Literal
+from collections.abc import Collection
+from typing import Any, Final, Literal, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from callbacks import Event, phone_numbers
+from callbacks import Event
+from workers.handlers.number_mask import known_digits, mask_known, mask_number
+
+_StructT = TypeVar("_StructT", bound=Struct)
 
 # What takes the place of a person's words.
 MASK: Final = "***"
@@ -17,9 +21,6 @@ _TEXT_KEYS: Final = frozenset(("text", "message"))
 _PLAIN_KEYS: Final = frozenset(
     ("api_job_id", "client_job_id", "reply_message_id", "orig_message_id", "req_uuid", "channel", "timestamp")
 )
-# Phone numbers have 7 to 15 digits (gateway's integrations). Shorter ones are short codes, not personal data.
-_MIN_DIGITS: Final = 7
-_HIDDEN_DIGITS: Final = 5
 # A value that cannot be decoded (nested too deeply, a number too long) is kept in `raw` as its JSON text, which may
 # contain phone numbers anywhere. A GUID in braces does not match.
 _JSON_TEXT: Final = re.compile(r"""\{\s*["}]|\[""")
@@ -27,50 +28,40 @@ _JSON_TEXT: Final = re.compile(r"""\{\s*["}]|\[""")
 
 def mask_event(event: Event) -> Event:
     """Return a copy of `event` with phone numbers and the text masked in its fields and in `raw`."""
-    masked = mask_numbers(event)
-    raw = mask_record(masked.raw, (), texts=event.kind)
-    return replace(masked, raw=raw, text=mask_text(masked.text)) if masked.kind == "reply" else replace(masked, raw=raw)
+    masked = _mask_event(event, event.kind)
+    return replace(masked, text=mask_text(masked.text)) if masked.kind == "reply" else masked
 
 
 def mask_numbers(event: Event) -> Event:
     """Return a copy of `event` with phone numbers masked in its fields and in `raw`; its text stays."""
-    numbers = {number for number in (event.sender, event.recipient) if number is not None}
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    for name, value in fields.items():
-        if name != "text" and value.__class__ is str:
-            fields[name] = mask_within(value, numbers)
-    fields["raw"] = mask_record(event.raw, numbers)
-    return type(event)(**fields)
+    return _mask_event(event, "shown")
 
 
-def mask_within(text: str, numbers: Collection[str]) -> str:
-    """Return a text, such as an id of a client's, in which none of the numbers is whole."""
-    return _mask_digits(text, numbers, _digits(numbers))
+def mask_fields(value: _StructT, numbers: Collection[str], *, but: Collection[str] = ()) -> _StructT:
+    """Return a copy of a struct in whose texts, and in whose error code, none of the numbers is whole.
+
+    `but` are the names of fields that stay.
+    """
+    digits = known_digits(numbers)
+    changed: dict[str, Any] = {}
+    for name in value.__struct_fields__:
+        given = getattr(value, name)
+        if name in but:
+            continue
+        if given.__class__ is str:
+            hidden: str | None = mask_known(given, numbers, digits)
+        elif name == "error_code" and given is not None:
+            hidden = None if mask_known(str(given), numbers, digits) != str(given) else given
+        else:
+            continue
+        if hidden != given:
+            changed[name] = hidden
+    return replace(value, **changed) if changed else value
 
 
 def mask_text(text: str | None) -> str | None:
     """Return what is shown of a text: nothing but that there is one."""
     return MASK if text else text
-
-
-def mask_number(value: str) -> str:
-    """Hide the middle of a phone number, at least five digits of it: 3567912345123 becomes 35679*****123.
-
-    A text with fewer than seven digits ("Fortytwo", the short code 12345) is not a phone number and stays.
-    """
-    digits = sum(character.isdigit() for character in value)
-    if digits < _MIN_DIGITS:
-        return value
-    last = min(3, digits - _HIDDEN_DIGITS)
-    first = min(5, digits - _HIDDEN_DIGITS - last)
-    characters, seen = [], 0
-    for character in value:
-        if character.isdigit():
-            seen += 1
-            characters.append(character if seen <= first or seen > digits - last else "*")
-        else:
-            characters.append(character)
-    return "".join(characters)
 
 
 def mask_record(
@@ -81,7 +72,7 @@ def mask_record(
     Unless `texts` are shown, those under the known keys are masked too, and in a reply what an unknown key has to say.
     """
     copy = dict(raw)
-    digits = _digits(numbers)
+    digits = known_digits(numbers)
     # Not recursive: a record may be nested almost as deeply as Python's stack allows.
     open_nodes: list[tuple[dict[str, Any] | list[Any], bool, bool]] = [(copy, False, False)]
     while open_nodes:
@@ -97,29 +88,36 @@ def mask_record(
                 text = str(value)
                 if is_text or (texts != "shown" and _JSON_TEXT.match(text)):
                     hidden = mask_text(text) or ""
-                elif texts == "reply" and not is_number and key not in _PLAIN_KEYS and any(map(str.isalpha, text)):
+                elif texts == "reply" and not is_number and is_reply_text(key, text):
                     hidden = MASK
                 elif key == "text":
                     continue
                 elif is_number or _JSON_TEXT.match(text):
                     hidden = mask_number(text)
                 else:
-                    hidden = _mask_digits(text, numbers, digits)
+                    hidden = mask_known(text, numbers, digits)
                 if hidden != text:
                     node[key] = hidden
+        if isinstance(node, dict):
+            _mask_keys(node, numbers, digits)
     return copy
 
 
-def _mask_digits(text: str, numbers: Collection[str], digits: Iterable[str]) -> str:
-    if text in numbers:
-        return mask_number(text)
-    for number in digits:
-        if number in text:
-            text = text.replace(number, mask_number(number))
-    return text
+def is_reply_text(key: Any, value: str) -> bool:
+    """Return whether a value of a reply may be a person's words: under any key that the gateway does not document."""
+    return key not in _PLAIN_KEYS and key not in _NUMBER_KEYS and any(map(str.isalpha, value))
 
 
-def _digits(numbers: Iterable[str]) -> list[str]:
-    """Return the digits of those that are phone numbers."""
-    found = map(phone_numbers.comparable, numbers)
-    return [number for number in found if len(number) >= _MIN_DIGITS and number.isdigit()]
+def _mask_event(event: Event, texts: Literal["shown", "report", "reply"]) -> Event:
+    numbers = {number for number in (event.sender, event.recipient) if number is not None}
+    masked = mask_fields(event, numbers, but=("text",))
+    return replace(masked, raw=mask_record(event.raw, numbers, texts=texts))
+
+
+def _mask_keys(node: dict[str, Any], numbers: Collection[str], digits: Collection[str]) -> None:
+    """Mask numbers in the keys of an object; they stay in their order."""
+    names = {key: mask_known(key, numbers, digits) for key in node}
+    if any(key != name for key, name in names.items()):
+        values = {names[key]: value for key, value in node.items()}
+        node.clear()
+        node.update(values)

@@ -18,7 +18,7 @@ from callbacks.ops.pages.live_filter_form import KINDS, LiveFilterForm
 from shared.events import Event
 from shared.schema import STATUSES
 from workers.admin.number_views import NumberViews
-from workers.handlers.mask import mask_number, mask_text
+from workers.handlers.mask import mask_event
 
 
 def routes(live_feed: LiveFeed, streams: EventStreams, number_views: NumberViews) -> Sequence[Route]:
@@ -28,7 +28,7 @@ def routes(live_feed: LiveFeed, streams: EventStreams, number_views: NumberViews
         form = live_filter_form.parse_form(forms.fields(request)) if request.method == "POST" else LiveFilterForm()
         newest, state = live_feed.newest()
         wanted = form.filter()
-        rows = [_row(one, form) for one in newest if wanted.matches(one)]
+        rows = [_shown(one, form) for one in newest if wanted.matches(one)]
         if form.whole_numbers:
             if not may_act(request):
                 return render_notice(request, 403, "Whole numbers are not shown", NO_RIGHT)
@@ -65,20 +65,11 @@ async def _events(live_feed: LiveFeed, form: LiveFilterForm) -> AsyncGenerator[s
     name, wanted = "all", form.filter()
     async for fresh, state in live_feed.updates():
         yield format_event("outdated" if state.is_outdated else "state", state.text)
-        rows = [_row(one, form) for one in fresh if wanted.matches(one)]
+        rows = [_shown(one, form) for one in fresh if wanted.matches(one)]
         if rows or name == "all":
             yield format_event(name, render_fragment("live_rows.html", rows=rows))
         name = "rows"
 
 
-def _row(one: Event, form: LiveFilterForm) -> dict[str, object]:
-    def number(value: str | None) -> str | None:
-        return value if value is None or form.whole_numbers else mask_number(value)
-
-    text = one.text if one.kind == "reply" else None
-    return {
-        "event": one,
-        "sender": number(one.sender),
-        "recipient": number(one.recipient),
-        "text": text if form.whole_numbers else mask_text(text),
-    }
+def _shown(one: Event, form: LiveFilterForm) -> Event:
+    return one if form.whole_numbers else mask_event(one)

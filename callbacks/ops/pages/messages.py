@@ -31,7 +31,7 @@ from workers.admin.message_forms import Numbers
 from workers.admin.number_views import NumberViews
 from workers.failures import search as failure_search
 from workers.failures.search import SearchCursor
-from workers.handlers.mask import mask_number
+from workers.handlers.number_mask import mask_number
 
 if TYPE_CHECKING:
     from workers.handlers.sql.history import Timeline

@@ -93,9 +93,7 @@ PAGES = (
 
 
 # What a page has for those who may act.
-BUTTONS = re.compile(
-    r'Replay…|Drop…|Try now…|(Pause|Resume)( crm)?…|[sS]how whole|/confirm|type="checkbox"'
-)
+BUTTONS = re.compile(r'Replay…|Drop…|Try now…|(Pause|Resume)( crm)?…|[sS]how whole|/confirm|type="checkbox"')
 
 
 def test_a_reader_sees_each_page_without_a_button_that_acts_and_without_whole_numbers(ops: OpsApp) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import Raw, Struct
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
+from workers.handlers.number_mask import mask_number
 from workers.handlers.sql import conditions, schema, texts
 from workers.handlers.sql.current_status import DELIVERED
 from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
@@ -359,7 +360,8 @@ def _totals(counts: dict[str, int]) -> Totals:
     delivered = sum(number for status, number in counts.items() if status in DELIVERED)
     return Totals(
         messages=total,
-        statuses=dict(sorted(counts.items())),
+        # No status has a phone number by itself, and a count belongs to nobody who could ask for it whole.
+        statuses=dict(sorted((mask_number(status), number) for status, number in counts.items())),
         delivered=delivered,
         delivery_rate=round(delivered / total, 4) if total else None,
     )
