@@ -1,7 +1,6 @@
 """`callbacks ops`: the operators' pages. Without a password they listen on the loopback address only."""
 
 import socket
-from typing import Final
 
 import click
 import uvicorn
@@ -17,7 +16,7 @@ from shared import logs, settings, unknown_settings
 from shared.liveness import Liveness
 from shared.structured_log import get_logger
 
-_logger: Final = get_logger("callbacks.ops")
+log = get_logger("callbacks.ops")
 
 
 @click.command(cls=Command)
@@ -41,7 +40,7 @@ def ops(host: str | None, port: int | None) -> None:
         raise click.UsageError(str(exc)) from exc
     problem = ops_address.plain_http_problem(loaded, host)
     if problem:
-        _logger.warning("ops_plain_http", problem=problem, remedy=ops_address.PLAIN_HTTP_REMEDY)
+        log.warning("ops_plain_http", problem=problem, remedy=ops_address.PLAIN_HTTP_REMEDY)
     url = f"{ports.format_url(listening)}/"
     print_address(url, text=f"the operators' page: {url}", what="operators' page")
     server = _Server(

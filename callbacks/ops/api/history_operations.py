@@ -25,8 +25,8 @@ from callbacks.ops.api.history_forms import (
 )
 from callbacks.ops.api.operations import Call, Operation
 from callbacks.ops.api.parameters import parse_cursor, parse_since
+from callbacks.ops.status.history_tables import TablesUnavailable, open_tables
 from callbacks.ops.status.overdue import overdue_before
-from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from callbacks.ops.status.table_cursor import make_cursor
 from shared.events import known_status
 from shared.settings import Settings

@@ -21,13 +21,13 @@ from callbacks.ops.access.request_origin import RequestOrigin
 from callbacks.ops.access.sign_in_limiter import SignInLimiter
 from callbacks.ops.api import openapi, problems
 from callbacks.ops.api.operations import Call, Operation, parse_query
-from callbacks.ops.status.sql_tables import TablesUnavailable
+from callbacks.ops.status.history_tables import TablesUnavailable
 from shared.setting_values import OperatorToken
 from shared.settings import Settings
 from shared.structured_log import get_logger
 from workers.admin.message_forms import to_plain
 
-_logger: Final = get_logger("callbacks.ops")
+log = get_logger("callbacks.ops")
 _BASE: Final = "/api"
 _MAX_PATH_CHARACTERS: Final = 300
 
@@ -111,7 +111,7 @@ class _Gate:
             raise problems.too_many_requests(wait_seconds, "There were too many wrong tokens.")
         if token is None:
             self._wrong.record_failure(address)
-            _logger.warning("api_refused", why="wrong_token", address=address)
+            log.warning("api_refused", why="wrong_token", address=address)
             raise problems.wrong_token()
         self._wrong.record_success(address)
         wait_seconds = self._rates.take(token.name)

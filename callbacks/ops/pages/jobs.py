@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from callbacks.ops.html.renderer import render_page
+from callbacks.ops.status.history_tables import TablesUnavailable, open_tables
 from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.single_flight import SingleFlight
-from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from shared.settings import Settings
 
 if TYPE_CHECKING:

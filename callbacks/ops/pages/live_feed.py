@@ -28,7 +28,7 @@ _GATHER_SECONDS: Final = 0.25
 # A cancelled task ends within milliseconds.
 _CANCEL_SECONDS: Final = 0.5
 
-_logger: Final = get_logger("callbacks.ops")
+log = get_logger("callbacks.ops")
 
 
 class FeedState(Struct, frozen=True):
@@ -92,7 +92,7 @@ class LiveFeed:
                 if clock() - self._viewed_at > _LINGER_SECONDS:
                     break
         except redis.RedisError as exc:
-            _logger.warning("live_feed_refused", error=type(exc).__name__)
+            log.warning("live_feed_refused", error=type(exc).__name__)
             self._set_outdated(f"Redis does not allow this page to listen ({type(exc).__name__})")
             await asyncio.sleep(_LINGER_SECONDS / 6)
         finally:

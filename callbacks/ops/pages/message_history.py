@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
+from callbacks.ops.status.history_tables import TablesUnavailable, open_tables
 from shared.settings import Settings
 
 if TYPE_CHECKING:

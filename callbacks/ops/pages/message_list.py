@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from callbacks.ops.html.renderer import render_page
+from callbacks.ops.status.history_tables import TablesUnavailable, open_tables
 from callbacks.ops.status.overdue import overdue_before
-from callbacks.ops.status.sql_tables import TablesUnavailable, open_tables
 from callbacks.ops.status.table_cursor import make_cursor, parse_cursor
 from shared.events import known_status
 from shared.schema import STATUSES

@@ -18,7 +18,7 @@ from callbacks.ops.html.renderer import render_notice, render_page
 from shared.setting_values import Role
 from shared.structured_log import get_logger
 
-_logger: Final = get_logger("callbacks.ops")
+log = get_logger("callbacks.ops")
 # A path of this service, and nothing that a browser could take for another host.
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 _WRONG: Final = "Wrong password."
@@ -58,7 +58,7 @@ class SignInPages:
         address = self._origin.address(request.scope)
         wait_seconds = self._limiter.wait_seconds(address)
         if wait_seconds:
-            _logger.warning("sign_in_refused", why="too_many_attempts", address=address)
+            log.warning("sign_in_refused", why="too_many_attempts", address=address)
             problem = f"Too many wrong passwords. Try again in {-(-wait_seconds // 60)} min."
             return _render_form(
                 request, 429, name=name, wanted=wanted, problem=problem, retry_after_seconds=wait_seconds
@@ -69,17 +69,17 @@ class SignInPages:
         role = self._sessions.verify_password(given)
         if role is None:
             self._limiter.record_failure(address)
-            _logger.warning("sign_in_refused", why="wrong_password", address=address)
+            log.warning("sign_in_refused", why="wrong_password", address=address)
             return _render_form(request, 403, name=name, wanted=wanted, problem=_WRONG)
         self._limiter.record_success(address)
-        _logger.info("signed_in", operator=name, role=role, address=address)
+        log.info("signed_in", operator=name, role=role, address=address)
         self._start_session(request, name, role)
         return RedirectResponse(wanted, 303)
 
     async def _sign_out(self, request: Request) -> Response:
         request_session = sessions.request_session(request)
         if request_session is not None and request_session.session.name:
-            _logger.info("signed_out", operator=request_session.session.name)
+            log.info("signed_out", operator=request_session.session.name)
             await asyncio.shield(self._revoked.revoke(request_session.session))
         self._start_session(request, "")
         return RedirectResponse("/sign-in", 303)

@@ -11,7 +11,7 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from callbacks.ops.status.sql_tables import TablesEmpty, TablesUnavailable, open_tables
+from callbacks.ops.status.history_tables import TablesEmpty, TablesUnavailable, open_tables
 from shared.background import Background
 from shared.rate_limited_log import RateLimitedLog
 from shared.settings import Settings
