@@ -12,8 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from callbacks import launcher, own_packages
-from callbacks.cli import check, child_processes
-from callbacks.cli.check import CheckResult
+from callbacks.cli import child_processes
+from callbacks.cli.checks.handlers import check_handlers
+from callbacks.cli.checks.result import CheckResult
+from callbacks.cli.checks.result import show as show_result
 from shared import settings
 from shared.errors import ConfigurationError
 from workers import registry
@@ -59,16 +61,16 @@ def show(report: HandlersReport, *, remedies: bool = True) -> None:
     """Print what is wrong, and advice, as `callbacks check` does, with or without what to do about what is wrong."""
     for finding in report.findings:
         if finding.state == "wrong" and not remedies:
-            check.show(CheckResult(finding.state, finding.what))
+            show_result(CheckResult(finding.state, finding.what))
         elif finding.state != "ok":
-            check.show(finding)
+            show_result(finding)
 
 
 def main() -> None:
     """Check the handlers of this process's environment, and write the report to the file in the argument."""
     try:
         loaded = settings.load(process="command")
-        findings = tuple(check.find_handlers_problems(loaded))
+        findings = tuple(check_handlers(loaded))
         found = registry.load_each(loaded.handlers, with_settings=False).handlers.values()
         handlers = [handler for each in found for handler in each]
         report = HandlersReport(findings, tuple(handler.name for handler in handlers), _code_folders(handlers))

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from callbacks.cli import retention_check
+from callbacks.cli.checks import retention as retention_check
 from callbacks.ops.status.alerts import find_alerts
 from shared import retention, settings
 from shared.retention import DAY_SECONDS, RetentionState

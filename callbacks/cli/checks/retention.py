@@ -1,7 +1,9 @@
 """What `callbacks check` says of retention: what is kept for how long, and what is kept without end."""
 
+from collections.abc import Iterator
 from typing import Final
 
+from callbacks.cli.checks.result import CheckResult
 from shared import retention
 from shared.counted import counted
 from shared.retention import Store
@@ -15,6 +17,27 @@ _WORDS: Final[dict[Store, str]] = {
     "failures": "failures",
     "actions": "operators' actions",
 }
+
+
+def check_retention(loaded: Settings) -> Iterator[CheckResult]:
+    """Yield what is kept for how long, and advice if something is kept without end."""
+    kept = f"kept: {describe_kept(loaded)}"
+    endless = list_endless(loaded)
+    if endless:
+        yield CheckResult(
+            "advice",
+            kept,
+            f"Set {retention.SETTING} to the days for which you may keep people's data: {', '.join(endless)} grow "
+            "without end.",
+        )
+    elif loaded.retention_days is None:
+        yield CheckResult(
+            "advice",
+            kept,
+            f"{retention.SETTING} is not set: set it to the days for which you may keep people's data, in every store.",
+        )
+    else:
+        yield CheckResult("ok", kept)
 
 
 def describe_kept(loaded: Settings) -> str:

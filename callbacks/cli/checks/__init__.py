@@ -1,0 +1,1 @@
+"""What `callbacks check` tries: each file one part of the service."""
