@@ -1,8 +1,9 @@
 """After any history, and any number of kills, `forget` leaves nothing of the person and all of everybody else.
 
 Histories are random, from a seed: callbacks and replies in several spellings, expanded or not, delivered, retried,
-dead, quarantined, stored by `sql`, `jsonl` and the stream. `forget` is killed at random commands to Redis, and run
-again. Then every key and every file is searched. `make forget` runs many more histories.
+dead, quarantined, stored by `sql`, `jsonl` and the stream. `forget` is killed before random steps, and run again; one
+history is tried with a kill before each step. Then every key and every file is searched. `make forget` runs many more
+histories, and kills before every step.
 """
 
 import base64
@@ -11,19 +12,19 @@ import json
 import os
 import random
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from click.testing import CliRunner, Result
-from redis.connection import Connection
 
 from callbacks import Event, ReplyEvent, ReportEvent, handler
-from callbacks.cli.main import main
 from shared import batches
 from shared.batches import Quarantined
+from tests import forkserver
+from tests.environment import stripped_environment
 from tests.integration.harness import Harness, due_now, open_harness, record, reply, status
 from tests.integration.sql.databases import Database
 from tests.redis_server import RedisServer, require
@@ -34,15 +35,14 @@ HISTORIES: Final = int(os.environ.get("FORGET_HISTORIES", "3"))
 SEED: Final = int(os.environ.get("CHAOS_SEED", "1"))
 NUMBER, WORDS = "35699777123", "write to my sister"
 SPELLINGS: Final = (NUMBER, f"+{NUMBER}", f"00{NUMBER}", "+356 99 777 123", "(+356) 99-777-123")
-# As many as an interrupted run sends, so that some kills hit its end.
-_MAX_COMMANDS: Final = 80
+WHOLE: Final = "FORGET_HISTORIES" in os.environ
+# More than the command has, whatever the history.
+_MAX_STEPS: Final = 180
+_STEPS_APART: Final = 1 if WHOLE else 41
+_PROGRAM: Final = "import sys; from tests.integration.personal_data.killed_forget import run; run(*sys.argv[1:])"
 
 stored: dict[str, Event] = {}
 rng = random.Random(SEED)
-
-
-class Killed(BaseException):
-    """The process of `forget` ends here."""
 
 
 @handler(ReportEvent, ReplyEvent, batch=True)
@@ -67,24 +67,39 @@ def server() -> Iterator[RedisServer]:
 def test_nothing_is_left_of_the_person_and_all_of_everybody_else(
     history: int, server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng.seed(f"{SEED} {history}")
-    stored.clear()
     monkeypatch.chdir(tmp_path)
+    rng.seed(f"{SEED} {history}")
+
+    check(server, tmp_path, kills=[rng.randrange(1, _MAX_STEPS) for _ in range(rng.randrange(4))])
+
+
+@pytest.mark.parametrize("step", range(1 + SEED % _STEPS_APART, _MAX_STEPS, _STEPS_APART))
+def test_a_kill_before_any_step_leaves_nothing_either(
+    step: int, server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng.seed("each step")
+
+    assert check(server, tmp_path, kills=[step]) < _MAX_STEPS
+
+
+def check(server: RedisServer, folder: Path, *, kills: Sequence[int]) -> int:
+    """Forget the person of a history, with kills before these steps; return how many steps it had at most."""
+    stored.clear()
     with server.client() as client:
         client.flushall()
     with open_harness(server.url, stores, fails) as harness:
         others = play(harness)
-        write(server, tmp_path)
-        for _ in range(rng.randrange(4)):
-            forget(server, tmp_path, monkeypatch, kill_at=rng.randrange(1, _MAX_COMMANDS))
-        ended = forget(server, tmp_path, monkeypatch)
+        write(server, folder)
+        interrupted = [forget(server, folder, kill_before=step)[2] for step in kills]
+        code, output, steps = forget(server, folder)
 
-        assert ended is not None
-        assert ended.exit_code == 0, ended.output
+        assert code == 0, output
         assert harness.audit().balances
-        held = [*texts_in(server, tmp_path)]
+        held = [*texts_in(server, folder)]
         assert [form for form in forms() if any(form in text for text in held)] == []
         assert {one for one in others if not any(f'"{one}"'.encode() in text for text in held)} == set()
+    return max(*interrupted, steps, 0)
 
 
 def play(harness: Harness) -> set[str]:
@@ -129,31 +144,26 @@ def write(server: RedisServer, folder: Path) -> None:
         RedisStream(client, "callbacks", max_entries=None).add(events)
 
 
-def forget(server: RedisServer, folder: Path, monkeypatch: pytest.MonkeyPatch, *, kill_at: int = 0) -> Result | None:
-    """Run the command, killed before or after its command to Redis number `kill_at`; None if it was."""
-    left = kill_at
-    send: Any = Connection.send_packed_command
-
-    def send_or_die(self: Connection, *arguments: Any, **options: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0 and rng.random() < 0.5:
-            raise Killed
-        send(self, *arguments, **options)
-        if left == 0:
-            raise Killed
-
-    environment = {
-        "REDIS_URL": server.url,
-        "CALLBACKS_JSONL_DIR": str(folder / "events"),
-        "DATABASE_URL": f"sqlite:///{folder}/callbacks.db",
-    }
-    with monkeypatch.context() as patch:
-        patch.setattr(Connection, "send_packed_command", send_or_die)
-        try:
-            return CliRunner().invoke(main, ["forget", rng.choice(SPELLINGS), "--json"], env=environment)
-        except Killed:
-            return None
+def forget(server: RedisServer, folder: Path, *, kill_before: int = 0) -> tuple[int, str, int]:
+    """Run the command; return its exit code, its output, and the number of its steps, 0 if it was killed."""
+    # Not in the folder, where everything is searched for the number.
+    with tempfile.TemporaryDirectory(prefix="callbacks-forget-") as outside:
+        log, counts = Path(outside) / "log", Path(outside) / "counts"
+        process = forkserver.shared().start(
+            *(rng.choice(SPELLINGS), str(kill_before), str(counts)),
+            program=_PROGRAM,
+            log=log,
+            cwd=folder,
+            environment={
+                **stripped_environment(),
+                "PYTHONPATH": str(Path(__file__).parents[3]),
+                "REDIS_URL": server.url,
+                "CALLBACKS_JSONL_DIR": str(folder / "events"),
+                "DATABASE_URL": f"sqlite:///{folder}/callbacks.db",
+            },
+        )
+        code = process.wait(60)
+        return code, log.read_text(), int(counts.read_text()) if counts.exists() else 0
 
 
 def forms() -> list[bytes]:
