@@ -7,13 +7,16 @@ from typing import Any
 
 import click
 import msgspec
+import redis
 
 from callbacks.cli import person_stores
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
+from shared import connections
 from shared.events import rfc3339
 from workers.admin import action_log
 from workers.admin.action_log import Action, ActionLog
+from workers.personal_data.report import StoreUnreadable
 from workers.personal_data.stores import NOT_REACHED, PersonStore
 
 
@@ -46,10 +49,12 @@ def export(*, number: str) -> None:
 
 
 def _items(stores: Iterable[PersonStore], not_read: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield what all stores hold; add to `not_read` what cannot be read of their files."""
+    """Yield what all stores hold; add to `not_read` what cannot be read of them."""
     for store in stores:
         try:
             for item in store.export():
                 yield {"store": store.name, "where": item.where, "until": item.until, "content": item.content}
-        except OSError as exc:
+        except (StoreUnreadable, OSError) as exc:
             not_read.append(f"{store.name}: {exc}")
+        except redis.RedisError as exc:
+            not_read.append(f"{store.name}: {connections.describe_error(exc)}")

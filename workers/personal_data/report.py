@@ -9,6 +9,10 @@ import msgspec
 from msgspec import Struct
 
 
+class StoreUnreadable(Exception):
+    """A store, or a part of it, cannot be read now. The message names it and says why, without secrets."""
+
+
 class StoreResult(Struct, frozen=True, kw_only=True):
     """The result for one store, in its own unit (records, events, lines, rows).
 

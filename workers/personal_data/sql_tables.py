@@ -22,7 +22,7 @@ from workers.handlers.sql import schema
 from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
 from workers.handlers.sql.errors import DatabaseUnavailable
 from workers.handlers.sql.tables import messages, opt_outs, replies, statuses
-from workers.personal_data.report import FoundItem, StoreResult
+from workers.personal_data.report import FoundItem, StoreResult, StoreUnreadable
 
 _UNTIL: Final = "until it is erased"
 _TABLES: Final = (messages, statuses, replies, opt_outs)
@@ -89,14 +89,26 @@ class SqlTables:
         return StoreResult(store=self.name, found=found, erased=erased, left=left, why=why, failed=failed)
 
     def export(self) -> Iterator[FoundItem]:
-        """Yield each row that mentions a number. Raise DatabaseUnavailable."""
-        with opened_engine(self._address, read_only=True) as engine:
-            for connection, table, names in self._iterate(engine):
-                for row in _read_rows(connection, table, names):
-                    content = {
-                        name: rfc3339(value) if hasattr(value, "tzinfo") else value for name, value in row.items()
-                    }
-                    yield FoundItem(where=f"table {table.name}", until=_UNTIL, content=content)
+        """Yield each row that mentions a number, and what stays of opt-outs that were forgotten."""
+        try:
+            with opened_engine(self._address, read_only=True) as engine:
+                for connection, table, names in self._iterate(engine):
+                    for row in _read_rows(connection, table, names):
+                        yield _found_item(table, row)
+                yield from self._export_kept(engine)
+        except (DatabaseUnavailable, OSError) as exc:
+            raise StoreUnreadable(str(exc)) from exc
+
+    def _export_kept(self, engine: Engine) -> Iterator[FoundItem]:
+        if self._is_absent:
+            return
+        with engine.connect() as connection:
+            if schema.read_state(connection) == "absent":
+                return
+            keys = forgotten.read_keys(connection, self._secret)
+            names = [forgotten.digest(number, key) for number in self._search.numbers for key in keys]
+            for row in _read_rows(connection, opt_outs, names):
+                yield _found_item(opt_outs, row)
 
     def _iterate(self, engine: Engine) -> Iterator[tuple[Connection, Table, Sequence[str]]]:
         """Yield the keys of the rows that mention a number, some of a table at a time."""
@@ -213,6 +225,11 @@ def _rewrite_file(cursor: Any) -> bool:
         if not is_busy or time.monotonic() >= deadline:
             return not is_busy
         time.sleep(_CHECKPOINT_PAUSE_SECONDS)
+
+
+def _found_item(table: Table, row: dict[str, Any]) -> FoundItem:
+    content = {name: rfc3339(value) if hasattr(value, "tzinfo") else value for name, value in row.items()}
+    return FoundItem(where=f"table {table.name}", until=_UNTIL, content=content)
 
 
 def _key_column(table: Table) -> Column[str]:

@@ -20,7 +20,7 @@ class PersonStore(Protocol):
         """Erase what mentions a number, and return what was found and erased; with `dry_run` only count it."""
 
     def export(self) -> Iterator[FoundItem]:
-        """Yield what mentions a number."""
+        """Yield what mentions a number. Raise StoreUnreadable, OSError or redis.RedisError, at the end if it can."""
 
 
 class StoreRow(Struct, frozen=True, kw_only=True):

@@ -17,9 +17,11 @@ from tests.integration.harness import open_harness, record, status
 from tests.integration.scripted_handlers import single
 from tests.integration.sql.databases import Database
 from tests.redis_server import RedisServer
-from tests.unit.example_events import report
+from tests.unit.example_events import reply, report
 from workers.handlers.jsonl.writer import Writer
+from workers.handlers.optout import wish_table
 from workers.handlers.sql import database_url
+from workers.handlers.sql.database_url import DatabaseUrl
 from workers.personal_data import sql_tables
 
 NUMBER = "35699777123"
@@ -41,8 +43,8 @@ def run(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "DATABASE_URL": f"sqlite:///{tmp_path}/none.db",
     }
 
-    def run_command(*words: str) -> Result:
-        return CliRunner().invoke(main, words, env=environment)
+    def run_command(*words: str, **changed: str) -> Result:
+        return CliRunner().invoke(main, words, env=environment | changed)
 
     return run_command
 
@@ -144,6 +146,36 @@ def test_an_export_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
     document = json.loads(ended.stdout)
     assert (ended.exit_code, [item["store"] for item in document["items"]]) == (1, ["waiting", "jsonl"])
     assert f"{packed.name}.gz" in document["not_read"][0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "store"),
+    [
+        ("DATABASE_URL", "postgresql://me:secret-of-mine@127.0.0.1:1/none", "sql"),
+        ("CALLBACKS_STREAM_URL", "redis://127.0.0.1:1", "stream"),
+    ],
+)
+def test_an_export_names_a_store_that_does_not_answer_and_prints_the_others(
+    run: Run, variable: str, value: str, store: str
+) -> None:
+    ended = run("export", NUMBER, **{variable: value})
+
+    document = json.loads(ended.stdout)
+    assert (ended.exit_code, [item["store"] for item in document["items"]]) == (1, ["waiting", "jsonl"])
+    assert document["not_read"][0].startswith(f"{store}: ")
+    assert "secret-of-mine" not in ended.output
+
+
+def test_an_export_has_what_stays_of_an_opt_out_that_was_forgotten(run: Run, tmp_path: Path) -> None:
+    address = DatabaseUrl.parse(f"sqlite:///{tmp_path}/none.db")
+    with wish_table.open_for_writing(address) as connection:
+        wish_table.write_events(connection, [reply(message={"text": "STOP"}, **{"from": NUMBER})])
+    assert run("forget", NUMBER).exit_code == 0
+
+    (item,) = json.loads(run("export", NUMBER).stdout)["items"]
+
+    assert (item["store"], item["where"]) == ("sql", "table callbacks_opt_outs")
+    assert (item["content"]["number"], item["content"]["opted_out"]) == (None, True)
 
 
 def test_a_second_run_removes_what_a_reader_of_the_database_kept(
