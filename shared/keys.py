@@ -9,7 +9,7 @@
     cb:events:jobs                 hash    workers   likewise: how many jobs need each portion
     cb:forgotten                   hash    forget    1.6 * CALLBACKS_DEDUPE_SECONDS: keyed digests of numbers that were
                                                      forgotten, and their key; workers/expand/forgotten.py
-    cb:forgetting                  string  forget    30 days, less if it ends: a `callbacks forget` has not ended
+    cb:forgetting                  hash    forget    30 days: runs of `callbacks forget` that have not ended
     cb:counts                      hash    all       none: the counters that the audit adds up, one field each
     cb:metrics                     hash    all       none: what processes counted for /metrics; shared/metrics_push.py
     cb:metrics:processes           zset    web       DAY_SECONDS: processes that push their state, by the last time

@@ -14,7 +14,6 @@ import redis
 from callbacks.cli import failure_options, person_stores
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
-from shared import keys
 from shared.counted import counted
 from shared.number_search import NumberSearch
 from shared.settings import Settings
@@ -23,11 +22,11 @@ from workers.admin.action_log import Action, ActionLog, ActionProgress
 from workers.expand import forgotten
 from workers.personal_data import erasure
 from workers.personal_data.report import StoreResult, timed
+from workers.personal_data.run_marks import RunMarks
 from workers.personal_data.stores import NOT_REACHED
 
 # As long as a mark may live: until then a repeat is recognised.
 _DEDUPE_TIMES: Final = 1.6
-_UNFINISHED_SECONDS: Final = 30 * keys.DAY_SECONDS
 
 
 @click.command(cls=Command)
@@ -52,14 +51,15 @@ def forget(*, numbers: tuple[str, ...], file: BinaryIO | None, dry_run: bool, as
         raise click.UsageError("Name a NUMBER, or a file with --from-file.")
     with open_redis() as (loaded, client):
         results: list[StoreResult] = []
-        steps = _erase(loaded, client, search, dry_run=dry_run)
+        marks = None if dry_run else RunMarks(client)
+        steps = _erase(loaded, client, search, marks)
         with nullcontext(ActionProgress()) if dry_run else ActionLog(client).record(_action(search)) as progress:
             for result in steps:
                 results.append(result)
                 progress.done, progress.failed = progress.done + result.erased, progress.failed + result.left
         is_complete = all(result.is_complete for result in results)
-        if is_complete and not dry_run:
-            client.delete(keys.FORGETTING)
+        if is_complete and marks is not None:
+            marks.end()
     if as_json:
         click.echo(msgspec.json.encode(_to_json(search, results, dry_run=dry_run, is_complete=is_complete)))
     else:
@@ -77,21 +77,26 @@ def _action(search: NumberSearch) -> Action:
     )
 
 
-def _erase(loaded: Settings, client: redis.Redis, search: NumberSearch, *, dry_run: bool) -> Iterator[StoreResult]:
-    """Erase from all stores, and yield each result: from Redis first, as workers write to the others from there."""
-    # An earlier run that was interrupted may have erased without overwriting what it erased.
-    resumes = not dry_run and bool(client.exists(keys.FORGETTING))
-    others = person_stores.handler_stores(loaded, search, resumes=resumes)
-    if not dry_run:
-        client.set(keys.FORGETTING, 1, ex=_UNFINISHED_SECONDS)
+def _erase(
+    loaded: Settings, client: redis.Redis, search: NumberSearch, marks: RunMarks | None
+) -> Iterator[StoreResult]:
+    """Erase from all stores, and yield each result: from Redis first, as workers write to the others from there.
+
+    Without `marks`, it is a dry run.
+    """
+    dry_run = marks is None
+    others = person_stores.handler_stores(loaded, search, resumes=marks is not None and marks.begin())
+    if marks is not None:
         # First, so that nothing new is made of what still arrives.
         forgotten.remember(client, search.numbers, seconds=math.ceil(_DEDUPE_TIMES * loaded.dedupe_seconds))
     yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)
     for store in others:
+        if marks is not None:
+            marks.renew()
         yield timed(partial(store.erase, dry_run=dry_run))
     for own in person_stores.own_stores(loaded, search):
         yield own if isinstance(own, StoreResult) else timed(partial(own.erase, dry_run=dry_run))
-    if not dry_run:
+    if marks is not None:
         # Also if nothing was found: an earlier run may have been interrupted before this.
         yield from person_stores.rewrite_redis_files(loaded)
 
