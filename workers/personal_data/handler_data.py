@@ -4,8 +4,6 @@ It is called as its events are: with its settings read and its lifespan open, he
 raises may quote a number, so only the error's type is said, or the reason of a Retry that mentions none.
 """
 
-import asyncio
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +11,8 @@ from callbacks import Retry
 from shared.number_search import NumberSearch
 from workers import registry
 from workers.declaration import Forget, Handler, HandlerError
-from workers.deliver.call.lifespan import Lifespan, LifespanFailed
+from workers.deliver.call.forget_function import opened_forget
+from workers.deliver.call.lifespan import LifespanFailed
 from workers.personal_data.report import FoundItem, StoreResult
 
 
@@ -34,17 +33,12 @@ class HandlerData:
         erased, problems = 0, list[str]()
         try:
             registry.read_settings(self._handler, entry=self._entry)
-            with asyncio.Runner() as runner:
-                lifespan = Lifespan(self._handler, runner)
-                lifespan.open()
-                try:
-                    for number in sorted(self._search.numbers):
-                        try:
-                            erased += self._call(number, runner)
-                        except Exception as exc:  # noqa: BLE001 # an author's code, which may raise anything
-                            problems.append(self._describe(exc))
-                finally:
-                    lifespan.close()
+            with opened_forget(self._handler, self._forget) as forget:
+                for number in sorted(self._search.numbers):
+                    try:
+                        erased += _checked(forget(number))
+                    except Exception as exc:  # noqa: BLE001 # an author's code, which may raise anything
+                        problems.append(self._describe(exc))
         except (HandlerError, LifespanFailed) as exc:
             return StoreResult(store=self.name, found=erased, erased=erased, why=str(exc), failed=True)
         except Exception as exc:  # noqa: BLE001 # an author's code, which may raise anything
@@ -65,14 +59,8 @@ class HandlerData:
             return f"not erased: {exc.reason}; run this again"
         return f"its forget function raised {type(exc).__name__}"
 
-    def _call(self, number: str, runner: asyncio.Runner) -> int:
-        result: Any = self._forget(number)
-        if inspect.isawaitable(result):
-            result = runner.run(_wait_for(result))
-        if not isinstance(result, int):
-            raise TypeError("the function must return how many items it erased")
-        return result
 
-
-async def _wait_for(result: Any) -> Any:
-    return await result
+def _checked(result: Any) -> int:
+    if not isinstance(result, int):
+        raise TypeError("the function must return how many items it erased")
+    return result

@@ -7,9 +7,8 @@ class TestRefund(Conformance):
         return database.execute("SELECT message_id FROM credits").fetchall()
 """
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import pytest
@@ -20,7 +19,7 @@ from shared.counted import counted
 from shared.events import Event
 from shared.number_search import NumberSearch
 from workers.declaration import ATTRIBUTE, Forget, Handler
-from workers.deliver.call.lifespan import Lifespan
+from workers.deliver.call.forget_function import opened_forget
 from workers.signals import Reject
 from workers.testing import open_resources, task_tracker
 from workers.testing.interruption import Interrupted, can_be_interrupted
@@ -218,18 +217,8 @@ def _number_of(event: Event) -> str:
 
 
 def _call_forget(declared: Handler, forget: Forget, number: str) -> object:
-    with asyncio.Runner() as runner:
-        lifespan = Lifespan(declared, runner)
-        lifespan.open()
-        try:
-            result = forget(number)
-            return runner.run(_wait_for(result)) if inspect.isawaitable(result) else result
-        finally:
-            lifespan.close()
-
-
-async def _wait_for(result: Awaitable[object]) -> object:
-    return await result
+    with opened_forget(declared, forget) as call:
+        return call(number)
 
 
 def _source(declared: Handler) -> str:
