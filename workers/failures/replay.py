@@ -7,23 +7,21 @@ delivery to its own handler, and to no other. Each replay is one atomic step tha
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import redis
 from msgspec import Struct
 
-from shared import batches, body_shapes, content_codec, events, json_reader, keys, queues, wire
+from shared import batches, body_shapes, events, json_reader, keys, queues, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.failure_fields import Unopened
 from workers.failures import failure
+from workers.failures.body_forms import plain_forms
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
 from workers.failures.failure_list import Argument, FailureList
 from workers.runtime import scripts
-
-# The limit of plain bytes of a quarantined body with gzip: four times what the web process takes by default.
-_MAX_PLAIN_BYTES: Final = 64 << 20
 
 
 class ReplayPlan(Struct, frozen=True):
@@ -79,25 +77,13 @@ def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
 
 def _read(callback: QuarantinedCallback) -> list[Accepted]:
     """Return what the body reads as now, with the headers that are known of it. Raises StillUnreadable."""
-    codings = [
-        *content_codec.members(callback.headers.get("content-encoding", "").encode()),
-        *content_codec.transfer_codings(callback.headers.get("transfer-encoding", "").encode()),
-    ]
-    body = _decompress(callback.body, codings)
-    try:
-        return _read_plain(callback, body)
-    except StillUnreadable:
-        converted = content_codec.to_utf8(body, callback.headers.get("content-type", "").lower().encode(), codings)
-        if converted is None:
-            raise
-    return _read_plain(callback, converted)
-
-
-def _decompress(body: bytes, codings: Sequence[bytes]) -> bytes:
-    try:
-        return run_to_end(content_codec.decompress(body, codings, limit_bytes=_MAX_PLAIN_BYTES))
-    except (NotJson, content_codec.UnsupportedCoding, content_codec.PlainBodyTooLarge):
-        return body
+    error = StillUnreadable()
+    for body in plain_forms(callback.body, callback.headers):
+        try:
+            return _read_plain(callback, body)
+        except StillUnreadable as exc:
+            error = exc
+    raise error
 
 
 def _read_plain(callback: QuarantinedCallback, body: bytes) -> list[Accepted]:

@@ -1,24 +1,24 @@
 """The quarantine and the dead letters: a failure that mentions a number is erased; of a bundle, only those records.
 
-A body is searched as it was received, without its compression, and in UTF-8 and UTF-16. What cannot be taken apart is
-erased whole.
+A body is searched as it was received, without its compression, and in UTF-8 and UTF-16; what stays of a bundle is kept
+in UTF-8, without compression. What cannot be taken apart is erased whole.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 import redis
 from rq.utils import as_text
 
-from shared import batches, content_codec, failure_fields, keys
+from shared import batches, failure_fields, keys
 from shared.batches import Accepted
-from shared.cooperative import run_to_end
-from shared.errors import NotJson
 from shared.failure_fields import Unopened
 from shared.number_search import NumberSearch
 from workers.failures import store
+from workers.failures.body_forms import plain_forms
 from workers.failures.cursor import Cursor, IndexReader
 from workers.failures.failure_list import FailureList, all_lists
 from workers.failures.store import FailureStore
@@ -28,8 +28,6 @@ from workers.runtime import scripts
 
 _UNTIL: Final = "until it is replayed or dropped, at most CALLBACKS_FAILURES_RETENTION_DAYS (30)"
 _READ_SIZE: Final = 500
-# What gzip may make of a body: as for a replay.
-_MAX_PLAIN_BYTES: Final = 64 << 20
 _NAMES: Final = (
     "body", "event", "headers", "error", "traceback", "whole_error", "whole_traceback",
     "kind", "records", "source", "received_ms",
@@ -99,23 +97,26 @@ class Failures:
         texts = [fields[name] or b"" for name in _SEARCHED]
         body = fields["body"]
         if body:
-            texts += (body, _plain(body, fields["headers"]))
+            texts += (body, *plain_forms(body, _headers(fields)))
         return any(map(self._search.find_in_bytes, texts))
 
     def _take_apart(self, fields: Mapping[str, bytes | None]) -> record_bodies.BodyParts | None:
-        """Return the parts of a body in UTF-8; None if it is in another form, or the number is outside the body."""
-        body = fields["body"] or b""
-        others = any(self._search.find_in_bytes(fields[name] or b"") for name in _SEARCHED)
-        try:
-            text = body.decode()
-        except UnicodeDecodeError:
-            return None
-        if others or not self._search.find_in(text):
-            return None
+        """Return the parts of a body, in UTF-8; None if the number is outside it, or it is in a form that nobody reads.
+
+        What stays of it is kept plain: a body that begins as JSON is read as it is, whatever its headers say.
+        """
+        parts = None
+        if any(self._search.find_in_bytes(fields[name] or b"") for name in _SEARCHED):
+            return parts
         source, received_ms = as_text(fields["source"] or b""), int(fields["received_ms"] or 0)
-        return record_bodies.take_apart(
-            Accepted("status", source, received_ms, int(fields["records"] or 1), text), self._search, any_number=True
-        )
+        for body in plain_forms(fields["body"] or b"", _headers(fields)):
+            with suppress(UnicodeDecodeError):
+                accepted = Accepted("status", source, received_ms, int(fields["records"] or 1), body.decode())
+                if self._search.find_in(accepted.body):
+                    parts = record_bodies.take_apart(accepted, self._search, any_number=True)
+            if parts is not None and parts.body is not None:
+                break
+        return parts
 
     def _rewrite(
         self, failure_id: str, fields: Mapping[str, bytes | None], parts: record_bodies.BodyParts, body: str
@@ -151,12 +152,5 @@ def _counted_as_forgotten(failure_list: FailureList) -> FailureList:
     return msgspec.structs.replace(failure_list, drop_counters=counters)
 
 
-def _plain(body: bytes, headers: bytes | None) -> bytes:
-    """Return a body without the compression that its headers name."""
-    given: dict[str, str] = msgspec.json.decode(headers or b"{}", type=dict[str, str])
-    codings = content_codec.members(given.get("content-encoding", "").encode())
-    codings += content_codec.transfer_codings(given.get("transfer-encoding", "").encode())
-    try:
-        return run_to_end(content_codec.decompress(body, codings, limit_bytes=_MAX_PLAIN_BYTES))
-    except (NotJson, content_codec.UnsupportedCoding, content_codec.PlainBodyTooLarge):
-        return body
+def _headers(fields: Mapping[str, bytes | None]) -> dict[str, str]:
+    return msgspec.json.decode(fields["headers"] or b"{}", type=dict[str, str])

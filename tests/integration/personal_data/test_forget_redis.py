@@ -1,8 +1,9 @@
 """`forget` over the stores in Redis: what mentions the number goes, its siblings stay, and the audit balances."""
 
+import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from tests.integration.harness import Harness, open_harness, record, reply, stat
 from tests.integration.runtime.test_maintenance import started
 from tests.integration.scripted_handlers import accept_and_expand, fail_for, other, script, single, whole
 from tests.redis_server import RedisServer
+from workers.failures.failure_list import QUARANTINE
+from workers.failures.store import FailureStore
 from workers.personal_data import erasure
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
@@ -196,6 +199,48 @@ def test_a_bundle_that_counts_as_one_callback_loses_those_records_alone(harness:
     (left,) = harness._failures(keys.QUARANTINE, keys.quarantined)
     assert (json.loads(left["body"]), left["records"]) == ({"data": [{"to": "35699000001"}]}, "1")
     assert (harness.audit().quarantined, harness.audit().forgotten, harness.audit().balances) == (1, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "encode"),
+    [
+        ({"content-encoding": "gzip"}, lambda text: gzip.compress(text.encode())),
+        ({}, lambda text: text.encode("utf-16")),
+        ({}, lambda text: text.encode("utf-16-le")),
+        ({"content-type": "application/json; charset=iso-8859-1"}, lambda text: text.encode("latin-1")),
+    ],
+)
+def test_a_quarantined_bundle_in_another_form_loses_those_records_alone_and_can_be_replayed(
+    harness: Harness, headers: dict[str, str], encode: Callable[[str], bytes]
+) -> None:
+    text = json.dumps({"data": [record("1", client_message_id="grüß"), mentioned("2")]}, ensure_ascii=False)
+    now_ms = batches.now_ms()
+    harness.accept(
+        quarantined=[
+            Quarantined(
+                kind="status",
+                source="gw",
+                received_ms=now_ms,
+                error="odd",
+                body=encode(text),
+                refused=415,
+                headers=headers,
+            )
+        ]
+    )
+    (exported,) = Failures(harness.connection, SEARCH).export()
+    assert [json.loads(exported.content["body"])["message_id"]] == ["2"]
+
+    results = forget(harness)
+
+    assert results["failures"] == StoreResult(store="failures", found=1, erased=1)
+    assert NUMBER[3:] not in everything(harness)
+    store = FailureStore(harness.connection)
+    assert [step.done for step in store.replay(QUARANTINE, store.snapshot(QUARANTINE))] == [1]
+    harness.expand()
+    harness.deliver(single)
+    assert script.called == ["1"]
+    assert harness.audit().balances
 
 
 def test_what_a_worker_holds_is_left_and_said(harness: Harness) -> None:
