@@ -1,7 +1,7 @@
 """What an operation of `/api` is. The routes, the checks of a request and the OpenAPI document are made from it."""
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 
 from callbacks.ops.api import problems
 from shared.setting_values import OperatorToken, Role
+from workers.handlers.number_mask import mask_number
 
 # Of the name of an unknown parameter.
 _SHOWN_CHARACTERS = 40
@@ -60,7 +61,8 @@ def parse_query(query: type[Struct], given: QueryParams) -> Any:
     for name, value in given.multi_items():
         if name not in types_of:
             known = ", ".join(types_of) or "none"
-            raise problems.bad_parameter(f"{name[:_SHOWN_CHARACTERS]!r} is not a parameter here; use: {known}.")
+            shown = mask_number(name)[:_SHOWN_CHARACTERS]
+            raise problems.bad_parameter(f"{shown!r} is not a parameter here; use: {known}.")
         if _is_list(types_of[name]):
             values.setdefault(name, []).append(value)
         elif name in values:
@@ -78,10 +80,25 @@ def _is_list(kind: Any) -> bool:
 
 
 def _what_is_wrong(error: str, query: type[Struct]) -> str:
-    """Return what a parameter must be, for msgspec's error, which ends with the parameter's path: at `$.limit`."""
+    """Return what a parameter must be, for msgspec's error, which ends with the parameter's path: at `$.limit`.
+
+    The error may quote the value, which may be a phone number in the wrong parameter.
+    """
     what, _, path = error.rpartition(" - at `$.")
     name = path.rstrip("`").partition("[")[0]
-    for limit in typing.get_args(typing.get_type_hints(query, include_extras=True)[name])[1:]:
+    hint = typing.get_type_hints(query, include_extras=True)[name]
+    for limit in typing.get_args(hint)[1:]:
         if isinstance(limit, msgspec.Meta) and limit.ge is not None and limit.le is not None:
             return f"{name} must be from {limit.ge} to {limit.le}."
+    if allowed := list(_allowed_values(hint)):
+        return f"{name} must be {' or '.join(allowed)}."
     return f"{name}: {what}."
+
+
+def _allowed_values(hint: Any) -> Iterator[str]:
+    """Yield the values of the Literal within a type."""
+    if typing.get_origin(hint) is Literal:
+        yield from map(str, typing.get_args(hint))
+    else:
+        for part in typing.get_args(hint):
+            yield from _allowed_values(part)

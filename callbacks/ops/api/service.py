@@ -100,7 +100,8 @@ class _Gate:
 
     def admit(self, request: Request) -> OperatorToken:
         """Return the token of a request. Raise ApiProblem."""
-        given = request.headers.get("authorization", "")
+        # Several are one unknown token: a proxy may have checked another of them than the first.
+        given = ", ".join(request.headers.getlist("authorization"))
         if not given:
             raise problems.no_token()
         address = self._origin.address(request.scope)

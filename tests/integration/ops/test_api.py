@@ -100,6 +100,16 @@ def test_a_wrong_token_is_refused(ops: OpsApp, header: str) -> None:
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
+def test_of_two_tokens_neither_counts(ops: OpsApp) -> None:
+    headers = [("authorization", f"Bearer {ACT}"), ("authorization", f"Bearer {READ}")]
+    problem(ops.client().request("GET", "/api/health", headers=headers), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("query", [f"numbers={NUMBER}", f"kind={NUMBER}", f"{NUMBER}=1", f"limit={NUMBER}"])
+def test_a_number_in_the_wrong_parameter_is_not_repeated(ops: OpsApp, query: str) -> None:
+    problem(bearer(ops, READ).get(f"/api/events?{query}"), 400, "bad-parameter")
+
+
 def test_too_many_wrong_tokens_have_to_wait_but_not_a_client_whose_token_was_right(ops: OpsApp) -> None:
     assert bearer(ops, READ, address="192.0.2.1").get("/api/health").status_code == 200
     for address in ("192.0.2.1", "192.0.2.2"):
