@@ -29,8 +29,13 @@ _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
 
 
+# Two spellings that say another number than their digits: +43 (0)664 …, where the zero is only dialled within the
+# country, and 436641234567.0, what spreadsheets make of a number.
+_NOT_ITS_DIGITS: Final = re.compile(r"\d[^\d(]*\(\s*0\s*\)|\d[.,]0+\Z")
+
+
 class NotANumber(ValueError):
-    """Not a whole phone number: give 7 to 15 digits with the country's code, such as +356 99 123 456."""
+    """Not a whole phone number: give 7 to 15 digits with the country's code, such as +356 99 123 456, without (0)."""
 
 
 class NumberSearch:
@@ -59,11 +64,18 @@ class NumberSearch:
 
 def comparable_number(spelling: str) -> str:
     """Return the digits of a phone number. Raise NotANumber."""
+    if not says_its_digits(spelling):
+        raise NotANumber(NotANumber.__doc__)
     digits = phone_numbers.comparable(spelling.strip())
     is_international = digits.isascii() and digits.isdigit() and not digits.startswith("0")
     if not (is_international and MIN_DIGITS <= len(digits) <= MAX_DIGITS):
         raise NotANumber(NotANumber.__doc__)
     return digits
+
+
+def says_its_digits(spelling: str) -> bool:
+    """Return whether the digits of a text are those of the number that a person means by it."""
+    return _NOT_ITS_DIGITS.search(spelling.strip()) is None
 
 
 def candidates(text: str) -> Iterator[str]:

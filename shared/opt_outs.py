@@ -1,7 +1,7 @@
 """Replies that say STOP or START: the keywords with which people opt out of further messages, and in again.
 
 A reply is one of them only if a keyword is its whole text: in any case and width, with or without accents, with any
-blanks, punctuation, quotes and emoji around it. "Stop by at noon" opts out of nothing.
+blanks, punctuation, quotes and emoji around and within it. "Stop by at noon" opts out of nothing.
 
 The English keywords are those that carriers and providers require (CTIA, Messaging Principles and Best Practices;
 47 CFR 64.1200(a)(10); Twilio and AWS), without YES, which answers many other questions. The others are those that
@@ -21,7 +21,7 @@ OUT_VARIABLE: Final = "CALLBACKS_OPTOUT_WORDS"
 IN_VARIABLE: Final = "CALLBACKS_OPTIN_WORDS"
 
 OUT_WORDS: Final = (
-    *("STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REMOVE", "REVOKE", "OPTOUT", "OPT OUT"),
+    *("STOP", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REMOVE", "REVOKE", "OPT OUT"),
     *("ARRET", "ARRETE", "ARRETER", "DESABONNER"),  # French
     *("STOPP", "ABMELDEN", "ABBESTELLEN"),  # German
     *("BAJA", "PARAR", "CANCELAR", "SAIR"),  # Spanish, Portuguese
@@ -34,6 +34,8 @@ OUT_WORDS: Final = (
     *("रोकें", "बंद करें", "หยุด", "ยกเลิก"),  # Hindi, Thai
     *(
         "停止",
+        "停止订阅",
+        "停止訂閱",
         "退订",
         "退訂",
         "取消订阅",
@@ -46,7 +48,7 @@ OUT_WORDS: Final = (
     ),  # Chinese, Japanese, Korean
 )
 IN_WORDS: Final = (
-    *("START", "UNSTOP", "SUBSCRIBE", "RESUBSCRIBE", "OPTIN", "OPT IN"),
+    *("START", "UNSTOP", "SUBSCRIBE", "RESUBSCRIBE", "OPT IN"),
     *("ABONNER", "ANMELDEN", "ALTA", "ISCRIVI", "AANMELDEN"),  # French, German, Spanish, Italian, Dutch
     *("СТАРТ", "ПОДПИСАТЬСЯ", "ПІДПИСАТИСЯ", "ΕΝΑΡΞΗ"),  # noqa: RUF001 # Russian, Ukrainian, Greek
     *("ابدأ", "اشتراك", "התחל", "เริ่ม"),  # Arabic, Hebrew, Thai
@@ -55,15 +57,18 @@ IN_WORDS: Final = (
 
 # No keyword is longer, nor a text that is nothing but one with what may stand around it.
 _MAX_CHARACTERS: Final = 200
-# Accents of Latin, Greek and Cyrillic; Arabic's marks and its lengthening; selectors of the form of an emoji.
+# Accents of Latin, Greek and Cyrillic; Arabic's marks and its lengthening; selectors of the form of an emoji; letters
+# of Hangul that cannot be seen.
 _DROPPED: Final = frozenset(
-    map(chr, (*range(0x300, 0x370), *range(0x64B, 0x656), 0x640, 0x670, *range(0xFE00, 0xFE10)))
+    map(chr, (*range(0x300, 0x370), *range(0x64B, 0x656), 0x640, 0x670, 0x115F, 0x1160, *range(0xFE00, 0xFE10)))
 )
+# Letters that another keyboard has in the place of those of a keyword: Turkish without the dot, Persian and Urdu.
+_SAME_LETTERS: Final = str.maketrans({"\u0131": "i", "\u06cc": "\u064a", "\u0649": "\u064a", "\u06a9": "\u0643"})
 
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """The keywords of this service, normalised."""
+    """The keywords of this service, normalised, without blanks."""
 
     out_words: frozenset[str]
     in_words: frozenset[str]
@@ -90,7 +95,7 @@ class Keywords:
         """Return "out" if a reply's text opts out, "in" if it opts in, None if it is anything else."""
         if text is None or len(text := text.strip()) > _MAX_CHARACTERS:
             return None
-        word = normalize(text)
+        word = _joined(normalize(text))
         return "out" if word in self.out_words else "in" if word in self.in_words else None
 
 
@@ -107,7 +112,12 @@ def normalize(text: str) -> str:
     """Return a text as keywords are compared; "" if it has neither a letter nor a digit."""
     # Folding the case can make characters that have to be decomposed too.
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return " ".join("".join(_comparable(folded)).split())
+    return " ".join("".join(_comparable(folded)).translate(_SAME_LETTERS).split())
+
+
+def _joined(word: str) -> str:
+    """Return a normalised text without its blanks: "s t o p", "opt out" and Korean's two spellings are the same."""
+    return word.replace(" ", "")
 
 
 def _comparable(text: str) -> Iterator[str]:
@@ -123,14 +133,14 @@ def _parse(environ: Mapping[str, str], variable: str, defaults: Iterable[str]) -
     given = list(filter(None, map(str.strip, environ.get(variable, "").split(","))))
     removed = set()
     for entry in given:
-        word = normalize(entry)
+        word = _joined(normalize(entry))
         if not word or len(entry) > _MAX_CHARACTERS:
             raise ValueError(
                 f"{variable}: {entry[:40]!r} is not a keyword: write a word or a few, at most 200 characters"
             )
         if entry.startswith("-"):
             removed.add(word)
-    words = (normalize(word) for word in (*defaults, *(entry for entry in given if not entry.startswith("-"))))
+    words = (_joined(normalize(word)) for word in (*defaults, *(entry for entry in given if not entry.startswith("-"))))
     return (word for word in words if word not in removed)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from callbacks import phone_numbers
-from shared.number_search import MAX_DIGITS, MIN_DIGITS
+from shared.number_search import MAX_DIGITS, MIN_DIGITS, says_its_digits
 from workers.handlers.optout.number_wishes import NumberWish
 from workers.handlers.sql import texts
 
@@ -62,6 +62,10 @@ def number_problem(number: str) -> str:
 
     Neither this nor another problem quotes the text: it may be a number with a typing error, or in the wrong column.
     """
+    if not says_its_digits(number):
+        return (
+            "the number has a (0), or a fraction from a spreadsheet: write its digits only, such as +43664… or 43664…"
+        )
     digits = phone_numbers.comparable(number)
     if not digits.isdecimal():
         return "this is not a phone number"

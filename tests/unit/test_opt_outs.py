@@ -35,6 +35,14 @@ DEFAULTS = Keywords.parse({})
         "ARRET",
         "arre\u0302t",
         "İPTAL",
+        "\u0131ptal",  # as Turkish keyboards write IPTAL in small letters
+        "ایقاف",  # with Persian's yeh
+        "S.T.O.P",
+        "s t o p",
+        "un-subscribe",
+        "수신 거부",
+        "停止订阅",
+        "\u3164STOP\u115f",
         "iptal",
         "стоп",
         "Στοπ",
@@ -71,7 +79,6 @@ def test_a_keyword_opts_in_again(text: str) -> None:
         "please stop",
         "don't stop",
         "stopped",
-        "S.T.O.P",
         "STOP STOP",
         "YES",
         "cancelled",

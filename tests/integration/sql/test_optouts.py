@@ -121,6 +121,7 @@ def test_check_says_by_its_exit_code_whether_a_number_may_be_written_to(database
         ("ACME", "is not a phone number"),
         ("", "is not a phone number"),
         ("12345", "has 5 digits"),
+        ("+356 (0)79 000123", "has a (0)"),
     ],
 )
 def test_what_cannot_be_checked_is_exit_2(database: Database, number: str, problem: str) -> None:
@@ -205,6 +206,11 @@ def test_an_import_without_times_undoes_nothing_that_people_said(database: Datab
         ("35679000123\n447700900123,yes\n", ["line 2: it has 2 cells, and number is not a column"]),
         ("number,changed_at\n35679000123,2999-01-01\n", ["line 2: changed_at is in the future"]),
         ("number,changed_at\n35679000123,yesterday\n", ["line 2: changed_at must be a time such as "]),
+        ("number\n35679000123.0\n+356 (0)79 000123\n3.5679E+10\n", [
+            "line 2: the number has a (0), or a fraction from a spreadsheet",
+            "line 3: the number has a (0), or a fraction from a spreadsheet",
+            "line 4: this is not a phone number",
+        ]),
         (b"35679000123\n\xff\n", ["line 2: it is not text in UTF-8"]),
         ('number\n"35679000123\n', ["it is not CSV: "]),
         ("35679000123a\n", ["line 1: this is not a phone number"]),
