@@ -27,15 +27,8 @@ from workers.admin.action_log import Action, ActionLog, ActionProgress
 from workers.admin.bulk_action import RetryTask
 from workers.admin.give_up import LEFT_TEXT, GiveUpStep
 from workers.admin.message_forms import Numbers, shown_number
-from workers.admin.scheduled_retries import (
-    JOBS_PER_STEP,
-    RetryCursor,
-    RetryFilter,
-    RetryRow,
-    ScheduledRetries,
-    describe_retries,
-    retries_where,
-)
+from workers.admin.retry_rows import RetryCursor, RetryFilter, RetryRow
+from workers.admin.scheduled_retries import JOBS_PER_STEP, ScheduledRetries, describe_retries, retries_where
 from workers.runtime import pause
 
 # Fewer are promoted before a progress bar would help.

@@ -15,7 +15,8 @@ from tests.redis_server import RedisServer
 from workers.admin import bulk_action
 from workers.admin.action_log import Action, ActionLog
 from workers.admin.bulk_action import BulkActions, RemainingRetries, RemainingWork, Task
-from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
+from workers.admin.retry_rows import RetryCursor, RetryFilter
+from workers.admin.scheduled_retries import ScheduledRetries
 from workers.failures.cursor import Cursor
 from workers.runtime import pause
 

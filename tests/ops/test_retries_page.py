@@ -16,7 +16,8 @@ from tests.integration.scripted_handlers import accept_and_expand, script, singl
 from tests.redis_server import RedisServer
 from workers.admin import action_log
 from workers.admin.action_log import ActionLog, LoggedAction
-from workers.admin.scheduled_retries import RetryFilter, RetryRow, ScheduledRetries
+from workers.admin.retry_rows import RetryFilter, RetryRow
+from workers.admin.scheduled_retries import ScheduledRetries
 from workers.runtime import pause
 
 QUEUE = queues.delivery_queue("single")

@@ -21,7 +21,8 @@ from workers.admin import replay_outcome
 from workers.admin.action_log import Action, ActionLog, ActionProgress, ActionState, LoggedAction, progress_fields
 from workers.admin.give_up import LEFT_TEXT, GiveUpStep
 from workers.admin.replay_rate import Pace
-from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
+from workers.admin.retry_rows import RetryCursor, RetryFilter
+from workers.admin.scheduled_retries import ScheduledRetries
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of

@@ -20,7 +20,8 @@ from shared import keys, queue_jobs, queues
 from shared.counted import counted
 from workers.admin import delivery_history
 from workers.admin.delivery_history import DeliveryAttempt, DeliveryHistory
-from workers.admin.scheduled_retries import RetryRow, ScheduledRetries
+from workers.admin.retry_rows import RetryRow
+from workers.admin.scheduled_retries import ScheduledRetries
 from workers.expand import subscriptions
 from workers.failures import failure_list
 

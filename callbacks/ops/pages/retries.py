@@ -27,7 +27,8 @@ from shared import queues
 from workers.admin import action_log, scheduled_retries
 from workers.admin.action_log import Action, AlreadyStarted
 from workers.admin.bulk_action import RemainingRetries, RetryTask
-from workers.admin.scheduled_retries import MAX_SCANNED, RetryCursor, RetryFilter, ScheduledRetries
+from workers.admin.retry_rows import RetryCursor, RetryFilter
+from workers.admin.scheduled_retries import MAX_SCANNED, ScheduledRetries
 from workers.runtime import pause
 
 BASE: Final = "/retries"

@@ -5,7 +5,8 @@ from typing import Final
 from callbacks import ReportEvent, Retry
 from tests.integration.harness import Harness
 from tests.integration.scripted_handlers import accept_and_expand, script, single
-from workers.admin.scheduled_retries import RetryFilter, RetryRow, ScheduledRetries
+from workers.admin.retry_rows import RetryFilter, RetryRow
+from workers.admin.scheduled_retries import ScheduledRetries
 
 OF_SINGLE: Final = RetryFilter(handler="single")
 

@@ -16,7 +16,8 @@ from tests.integration.scripted_handlers import other, single
 from tests.redis_server import RedisServer
 from workers.admin.action_log import ActionLog
 from workers.admin.give_up import GivenUp, GiveUpStep
-from workers.admin.scheduled_retries import RetryRow, ScheduledRetries
+from workers.admin.retry_rows import RetryRow
+from workers.admin.scheduled_retries import ScheduledRetries
 
 QUEUE = queues.delivery_queue("single")
 

@@ -21,7 +21,8 @@ from tests.integration.scripted_handlers import accept_and_expand, fail_for, oth
 from tests.redis_server import RedisServer
 from workers.admin import scheduled_retries
 from workers.admin.action_log import ActionLog
-from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
+from workers.admin.retry_rows import RetryCursor, RetryFilter
+from workers.admin.scheduled_retries import ScheduledRetries
 from workers.runtime import pause
 from workers.runtime.job_transitions import JobTransitions
 

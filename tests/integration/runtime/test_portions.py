@@ -15,7 +15,8 @@ from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 from workers.admin import event_status, queue_state
 from workers.admin.purge import Purger
-from workers.admin.scheduled_retries import RetryFilter, ScheduledRetries
+from workers.admin.retry_rows import RetryFilter
+from workers.admin.scheduled_retries import ScheduledRetries
 from workers.deliver.run import Run
 from workers.expand import expansion
 from workers.failures import failed_jobs
