@@ -33,7 +33,7 @@ from callbacks.ops.html import assets
 from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.notices.service import NoticeService
 from callbacks.ops.notices.targets import read_targets
-from callbacks.ops.pages import actions, dead_letters, handlers, jobs, live, messages, now, quarantine, retries
+from callbacks.ops.pages import actions, dead_letters, handlers, jobs, live, messages, now, quarantine, retries, runbook
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.live_feed import LiveFeed
@@ -105,6 +105,7 @@ def create_app(settings: Settings) -> Starlette:
             *SignInPages(sessions=sessions, origin=origin, revoked=revoked).routes(),
             *messages.routes(client, settings, number_views),
             *jobs.routes(settings),
+            *runbook.routes(),
             *retries.routes(client, bulk_actions=bulk_actions),
             *dead_letters.routes(client, settings, number_views, bulk_actions=bulk_actions),
             *handlers.routes(client, settings),

@@ -51,6 +51,7 @@ class NoticeSettings:
         "CALLBACKS_RUNBOOK_URL",
         RUNBOOK,
         parse_runbook_url,
-        "URL where you publish `docs/operations.md`: notices, alerts and the dashboard link to its sections",
+        "URL of `/runbook` of `callbacks ops`, or of your own runbook: notices, alerts and the dashboard "
+        "link to its sections",
         read_by=("ops",),
     )

@@ -13,7 +13,7 @@ from benchmarks.command import RESULTS
 from shared import settings
 from shared.opt_outs import IN_WORDS, OUT_WORDS
 from tests.acceptance.masked_outlets import OUTLETS
-from tests.docs import dashboard, pages
+from tests.docs import dashboard, pages, runbook
 from tests.hosts import faults, results
 from workers.handlers.forward.rules import RULES
 from workers.personal_data import stores
@@ -110,6 +110,7 @@ def prometheus_rule() -> Iterator[str]:
 FILES: Final[tuple[tuple[str, Callable[[], Iterator[str]]], ...]] = (
     ("deploy/kubernetes/components/prometheus/rules.yaml", prometheus_rule),
     ("deploy/grafana/dashboard.json", dashboard.dashboard_lines),
+    ("callbacks/ops/html/templates/runbook_content.html", runbook.runbook_lines),
 )
 
 

@@ -309,3 +309,12 @@ def test_the_worst_comes_first() -> None:
 def test_a_queue_that_an_operator_turned_off_needs_no_worker() -> None:
     off = replace(QUEUE, name="deliver-crm", workers=0, waiting=5, pause_state=BY_OPERATOR)
     assert alerts_of(queues=(off,)) == []
+
+
+def test_in_a_list_handlers_in_trouble_are_first() -> None:
+    failing = replace(HANDLER, handler="a-failing", tried=9, failed=9)
+    idle, paused = replace(HANDLER, handler="b-idle", workers=0), replace(HANDLER, handler="c-paused", pause=STOPPED)
+
+    found = sorted((paused, HANDLER, idle, failing), key=lambda one: one.urgency)
+
+    assert [one.handler for one in found] == ["a-failing", "b-idle", "c-paused", "crm"]

@@ -100,3 +100,17 @@ def test_it_works_without_a_script_and_asks_again_by_itself(service: Service, wi
     expect(page.get_by_role("button", name="Pause")).to_be_hidden()
     keep_picture(page, "now phone light no script")
     page.wait_for_url("**/?refresh")
+
+
+def test_on_a_phone_what_is_zero_takes_no_room_and_trouble_is_first(service: Service, window: Opened) -> None:
+    page = window(service.ops_url, size=PHONE).open("/")
+
+    handlers = page.locator("#handlers tbody tr")
+    ledger = handlers.filter(has_text="ledger")
+    expect(ledger.locator("[data-label='Delivered']")).to_be_visible()
+    expect(ledger.locator("[data-label='Dead letters']")).to_be_hidden()
+    expect(handlers.filter(has_text="crm").locator("[data-label='Dead letters']")).to_be_visible()
+    expect(page.locator("#queues tbody tr").filter(has_text="expand")).to_be_hidden()
+    expect(page.get_by_text("2 queues with workers and without jobs not shown.")).to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 900})
+    expect(page.locator("#queues tbody tr").filter(has_text="expand")).to_be_visible()

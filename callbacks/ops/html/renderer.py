@@ -17,6 +17,7 @@ from callbacks.ops.access import sessions
 from callbacks.ops.html import assets
 from callbacks.ops.html.visible_text import escape_visibly
 from callbacks.ops.status import quantities
+from callbacks.ops.status.conditions import CONDITIONS
 from callbacks.ops.status.summary import REDIS_UNAVAILABLE, REDIS_UNREADABLE
 from shared.counted import counted
 
@@ -86,6 +87,7 @@ def templates() -> Environment:
         "asset": assets.asset_url,
         "csrf_field": csrf_field,
         "navigation": NAVIGATION,
+        "conditions": CONDITIONS,
         "redis_unavailable": REDIS_UNAVAILABLE,
         "redis_unreadable": REDIS_UNREADABLE,
     }

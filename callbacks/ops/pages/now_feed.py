@@ -17,6 +17,7 @@ from msgspec import Struct
 from callbacks.ops.html import charts
 from callbacks.ops.html.renderer import render_fragment
 from callbacks.ops.pages.event_streams import format_event
+from callbacks.ops.pages.runbook import runbook_base
 from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
 from callbacks.ops.status.backlog_history import BacklogHistory
@@ -124,7 +125,8 @@ class NowFeed:
 
     def _render_status(self, found: ServiceStatus) -> NowContent:
         found = service_status.with_overdue(found, self._overdue)
-        heading, content, summary = render_status(found, {} if self._backlog is None else self._backlog.by_bucket())
+        waiting = {} if self._backlog is None else self._backlog.by_bucket()
+        heading, content, summary = render_status(found, waiting, runbook=runbook_base(self._settings))
         self._last = LastStatus(found.at, Markup(content))  # noqa: S704 # a template made it
         return NowContent(heading + content, summary)
 
@@ -135,13 +137,15 @@ class NowFeed:
         return NowContent(heading + spools + last, summary, is_outdated=True)
 
 
-def render_status(found: ServiceStatus, waiting: Mapping[int, int] | None = None) -> tuple[str, str, StatusSummary]:
+def render_status(
+    found: ServiceStatus, waiting: Mapping[int, int] | None = None, *, runbook: str = "/runbook"
+) -> tuple[str, str, StatusSummary]:
     """Return the heading of a status with its alerts, all else of it, and its summary.
 
-    `waiting` is how many events waited in the last hour (`BacklogHistory.by_bucket`).
+    `waiting` is how many events waited in the last hour (`BacklogHistory.by_bucket`), `runbook` the URL of the runbook.
     """
     current = alerts.find_alerts(found)
     summary = summarize(current, found.balance)
-    heading = render_fragment("now_summary.html", alerts=current, summary=summary)
+    heading = render_fragment("now_summary.html", alerts=current, summary=summary, runbook=runbook)
     content = render_fragment("now_content.html", now=found, chart=charts.draw_recent_rate(found.recent_rate, waiting))
     return heading, content, summary

@@ -33,6 +33,7 @@ _RATE_BUCKETS: Final = 6
 _MIN_FAILURES: Final = 3
 
 HandlerStateName: TypeAlias = Literal["active", "failing", "paused", "no worker", "removed"]
+_MOST_URGENT_FIRST: Final[tuple[HandlerStateName, ...]] = ("failing", "no worker", "paused", "active", "removed")
 
 
 class HandlerPause(Struct, frozen=True, kw_only=True):
@@ -89,6 +90,11 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
         if not self.workers:
             return "no worker" if self.is_subscribed or self.waiting else "removed"
         return "failing" if self.is_failing else "active"
+
+    @property
+    def urgency(self) -> int:
+        """Its place in a list that has trouble first."""
+        return _MOST_URGENT_FIRST.index(self.state)
 
     @property
     def is_failing(self) -> bool:

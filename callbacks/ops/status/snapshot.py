@@ -77,6 +77,11 @@ class QueueStatus(Struct, frozen=True, kw_only=True):
     workers: int
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it has workers and no job."""
+        return bool(self.workers) and not self.waiting + self.running + self.scheduled
+
+    @property
     def paused_by(self) -> str:
         """Who paused it: its "handler", an "operator", "memory" (it fails, and Redis is nearly full), or ""."""
         return "" if self.pause_state is None else self.pause_state.by
