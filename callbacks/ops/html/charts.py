@@ -146,7 +146,9 @@ def _axis_top(highest: float) -> float:
 def _summarize(buckets: Sequence[Bucket], rates: Sequence[float]) -> str:
     refused = sum(bucket.refused for bucket in buckets)
     dead = sum(bucket.dead for bucket in buckets)
-    said = _summarize_accepted(buckets, rates) + (f" {refused:,} were refused (the red line)." if refused else "")
+    said = _summarize_accepted(buckets, rates) + (
+        f" {counted(refused, 'was', 'were')} refused (the red line)." if refused else ""
+    )
     return said + (f" {counted(dead, 'dead letter')} (the dashed line)." if dead else "")
 
 

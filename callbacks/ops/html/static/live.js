@@ -33,6 +33,7 @@ function replace(html) {
   }
   [...fresh.children].forEach((part, index) => {
     const old = target.children[index];
+    for (const details of part.querySelectorAll("details[id]")) details.open = document.getElementById(details.id)?.open ?? false;
     if (old.isEqualNode(part)) return;
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     old.replaceWith(part);
