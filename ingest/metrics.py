@@ -34,18 +34,19 @@ class AnswerMetrics:
             self._seconds.observe(seconds)
         elif answer.problem:
             self._metrics.add(("refused", answer.problem, answer.sender))
-            if answer.has_valid_token:
-                self._refused_addresses[answer.problem] = answer.address, self._now_seconds()
+            if answer.address:
+                name = refusals.address_name(answer.problem, answer.sender)
+                self._refused_addresses[name] = answer.address, self._now_seconds()
 
     def refused_addresses(self) -> dict[str, tuple[str, float]]:
-        """Return, by reason, the address of the last refused request with a valid token, and how many seconds ago.
+        """Return, by `refusals.address_name`, the address of the last refused request, and how many seconds ago.
 
         One older than ten minutes is left out. Any thread may call it.
         """
         now_seconds = self._now_seconds()
         return {
-            reason: (address, now_seconds - at_seconds)
-            for reason, (address, at_seconds) in self._refused_addresses.copy().items()
+            name: (address, now_seconds - at_seconds)
+            for name, (address, at_seconds) in self._refused_addresses.copy().items()
             if now_seconds - at_seconds <= refusals.WINDOW_SECONDS
         }
 

@@ -60,3 +60,8 @@ REASONS: Final[dict[str, Reason]] = {
         Reason("internal-error", 503, "Internal error", "See action=unexpected_error in the log of the web process."),
     )
 }
+
+
+def address_name(reason: str, sender: Sender) -> str:
+    """Return the name under which a web process reports the last address that it refused: one for each of both."""
+    return f"{reason}|{sender}"

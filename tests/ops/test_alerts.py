@@ -197,8 +197,8 @@ def test_a_handler_has_one_state_the_worst_that_applies(changes: dict[str, Any],
 
 def refused(number: int, reason: str = "address-not-allowed", *, sender: Sender = "known") -> RefusalStatus:
     status = refusals.REASONS[reason].status
-    address = "192.0.2.7" if sender == "known" else ""
-    return RefusalStatus(reason=reason, sender=sender, ten_minutes=number, hour=number, status=status, address=address)
+    counts = {"ten_minutes": number, "hour": number}
+    return RefusalStatus(reason=reason, sender=sender, **counts, status=status, address="192.0.2.7")
 
 
 def test_callbacks_that_are_refused_are_a_problem_with_their_reason_and_what_to_do() -> None:
@@ -264,6 +264,7 @@ def test_it_says_for_how_long_the_gateway_still_sends_what_nothing_could_keep(le
 def test_requests_without_a_valid_token_matter_if_there_are_many(number: int, accepted: int, level: str | None) -> None:
     found = alerts_of(refused=(refused(number, "not-found", sender="unknown"),), accepted_ten_minutes=accepted)
     assert [one for one, _ in found] == ([level] if level else [])
+    assert all("Most: Not found (404), the last from 192.0.2.7" in text for _, text in found)
     assert all("add it to CALLBACKS_TOKENS" in text for _, text in found)
 
 

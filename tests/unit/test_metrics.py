@@ -99,7 +99,8 @@ def test_a_refusal_is_counted_by_reason_and_by_what_is_known_of_its_sender() -> 
         stranger,
         stranger,
         replace(stranger, address="192.0.2.7", has_valid_token=True),
-        answers.not_found(),
+        replace(answers.not_found(), address="198.51.100.1"),
+        replace(answers.not_found(), address="198.51.100.2"),
     ):
         counter.count(answer, 0.2)
 
@@ -107,10 +108,13 @@ def test_a_refusal_is_counted_by_reason_and_by_what_is_known_of_its_sender() -> 
     assert {labels: number for labels, number in found.items() if number} == {
         ("address-not-allowed", "403", "unknown"): 2,
         ("address-not-allowed", "403", "known"): 1,
-        ("not-found", "404", "unknown"): 1,
+        ("not-found", "404", "unknown"): 2,
     }
     clock.seconds += 42
-    assert counter.refused_addresses() == {"address-not-allowed": ("192.0.2.7", 42.0)}
+    assert counter.refused_addresses() == {
+        "address-not-allowed|known": ("192.0.2.7", 42.0),
+        "not-found|unknown": ("198.51.100.2", 42.0),
+    }
     clock.seconds += 600
     assert counter.refused_addresses() == {}
 

@@ -115,11 +115,10 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
         if one.sender == "known" or one.reason == "internal-error":
             level: AlertLevel = "warn" if one.status in _KEPT_STATUSES else "bad"
             refused = counted(one.ten_minutes, "callback was", "callbacks were")
-            where = f", the last from {one.address}{_age(one)}" if one.address else ""
             yield Alert(
                 level,
                 "callbacks_refused",
-                f"{refused} refused with {one.status} in the last 10 minutes{where}: {one.title}. "
+                f"{refused} refused with {one.status} in the last 10 minutes{_where(one)}: {one.title}. "
                 f"{one.remedy}{_time_left(one, now)}",
             )
     unknown = [one for one in recent if one.sender == "unknown" and one.reason in ("address-not-allowed", "not-found")]
@@ -131,8 +130,12 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
             "bad" if number > now.accepted_ten_minutes else "warn",
             "senders_unknown",
             f"{format_number(number)} requests without a valid token were refused in the last 10 minutes, and "
-            f"{accepted} accepted. Most: {most.title} ({most.status}). {most.remedy}",
+            f"{accepted} accepted. Most: {most.title} ({most.status}){_where(most)}. {most.remedy}",
         )
+
+
+def _where(refusal: RefusalStatus) -> str:
+    return f", the last from {refusal.address}{_age(refusal)}" if refusal.address else ""
 
 
 def _age(refusal: RefusalStatus) -> str:

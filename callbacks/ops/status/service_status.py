@@ -33,7 +33,7 @@ _RATE_BUCKETS: Final = 6
 _MIN_FAILURES: Final = 3
 
 HandlerStateName: TypeAlias = Literal["active", "failing", "paused", "no worker", "removed"]
-_MOST_URGENT_FIRST: Final[tuple[HandlerStateName, ...]] = ("failing", "no worker", "paused", "active", "removed")
+_BY_URGENCY: Final[tuple[HandlerStateName, ...]] = ("failing", "no worker", "paused", "active", "removed")
 
 
 class HandlerPause(Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     @property
     def urgency(self) -> int:
         """Its place in a list that has trouble first."""
-        return _MOST_URGENT_FIRST.index(self.state)
+        return _BY_URGENCY.index(self.state)
 
     @property
     def is_failing(self) -> bool:
@@ -105,8 +105,8 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
 class RefusalStatus(RefusalCount, frozen=True, kw_only=True):
     """How many requests were refused for a reason.
 
-    `address` is that of the last one with a valid token, `address_seconds_ago` when it was refused; "" and None if
-    there was none in the last ten minutes.
+    `address` is that of the last one, `address_seconds_ago` when it was refused; "" and None if there was none in the
+    last ten minutes.
     """
 
     status: int
@@ -237,7 +237,7 @@ def read_handler(client: redis.Redis, settings: Settings, name: str) -> HandlerS
 
 def _refused(found: Snapshot) -> Iterator[RefusalStatus]:
     for count in found.recent_rate.refused:
-        last = found.refused_addresses.get(count.reason) if count.sender == "known" else None
+        last = found.refused_addresses.get(refusals.address_name(count.reason, count.sender))
         yield RefusalStatus(
             **msgspec.structs.asdict(count),
             status=refusals.REASONS[count.reason].status,

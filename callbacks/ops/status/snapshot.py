@@ -91,9 +91,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """All of it, at the time `seconds` of Redis.
 
     `dead` counts a handler's dead letters, `recent_dead` those of the last hour, `recent_outcomes` its attempts of the
-    last ten minutes. `subscribed` are the handlers that get new events. `refused_addresses` has, by reason, the address
-    of the last refused request with a valid token in ten minutes. `damaged` are the keys of values that cannot be
-    read.
+    last ten minutes. `subscribed` are the handlers that get new events. `refused_addresses` has, by
+    `refusals.address_name`, the address of the last refused request in ten minutes. `damaged` are the keys of values
+    that cannot be read.
     """
 
     seconds: float
@@ -367,10 +367,10 @@ def _spools(states: Iterable[dict[str, Any]]) -> Iterable[SpoolStatus]:
 
 
 def _newest_addresses(of_processes: Iterable[Mapping[str, RefusedAddress]]) -> dict[str, RefusedAddress]:
-    """Return the newest of all processes, by reason. Each leaves out what is older than ten minutes."""
+    """Return the newest of all processes, by name. Each leaves out what is older than ten minutes."""
     found: dict[str, RefusedAddress] = {}
     for addresses in of_processes:
-        for reason, last in addresses.items():
-            if reason not in found or last.seconds_ago < found[reason].seconds_ago:
-                found[reason] = last
+        for name, last in addresses.items():
+            if name not in found or last.seconds_ago < found[name].seconds_ago:
+                found[name] = last
     return found

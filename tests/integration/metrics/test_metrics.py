@@ -115,12 +115,15 @@ def test_refusals_are_told_apart_by_reason_and_by_token_and_the_page_says_so(
         assert client.post("/callbacks/wrong/status", content=b"{}", headers=allowed).status_code == 404
     assert exchange(web, b"NOT HTTP\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     with connections.connect(redis_server.url) as client:
-        until(lambda: len(snapshot.read_snapshot(client, "fsync").refused_addresses) == 2)
+        until(lambda: len(snapshot.read_snapshot(client, "fsync").refused_addresses) == 4)
         status = service_status.read_status(client, settings.load({"REDIS_URL": redis_server.url}))
 
-    assert {one.address: (one.address_seconds_ago or 0) < 600 for one in status.refused if one.address} == {
-        "198.51.100.9": True,
-        "192.0.2.1": True,
+    last = {(one.reason, one.sender): one.address for one in status.refused if (one.address_seconds_ago or 600) < 600}
+    assert last == {
+        ("address-not-allowed", "known"): "198.51.100.9",
+        ("address-not-allowed", "unknown"): "127.0.0.1",
+        ("not-found", "unknown"): "192.0.2.1",
+        ("unsupported-media", "known"): "192.0.2.1",
     }
     assert {labels: n for labels, n in scrape(redis_server.url)["callbacks_refused_total"].items() if n} == {
         ("403", "address-not-allowed", "known"): 3,
