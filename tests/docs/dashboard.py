@@ -201,4 +201,6 @@ def select(query: str) -> str:
 
 
 def _link(title: str, url: str) -> dict[str, Any]:
-    return {"title": title, "type": "link", "url": url, "targetBlank": True}
+    # Grafana's schema requires the rest too.
+    rest = {"asDropdown": False, "icon": "doc", "includeVars": False, "keepTime": False, "tags": [], "tooltip": ""}
+    return {"title": title, "type": "link", "url": url, "targetBlank": True} | rest
