@@ -49,7 +49,7 @@ def test_all_that_export_and_forget_do_is_allowed(filled: RedisServer) -> None:
         assert denied(client) == []
 
 
-@pytest.mark.parametrize("right", ["~callbacks", "~{callbacks}:copy", "+bgrewriteaof"])
+@pytest.mark.parametrize("right", ["~callbacks", "~{callbacks}:copy", "+bgrewriteaof", "+slowlog|reset"])
 def test_each_right_is_needed(right: str, filled: RedisServer) -> None:
     with filled.client() as client, without(client, "worker", right):
         assert run(filled, "forget", NUMBER, "--json").exit_code == 1

@@ -1,6 +1,7 @@
 """Redis's own files: what was erased stays in the append-only file and in dumps until Redis writes them anew.
 
-A rewrite that was under way before the erasure may hold what was erased. So one counts that began afterwards.
+A rewrite that was under way before the erasure may hold what was erased. So one counts that began afterwards. In memory
+Redis keeps the arguments of slow commands, which may be events, in its slow log.
 """
 
 import time
@@ -31,9 +32,10 @@ class RedisFiles:
         self._wait_seconds = wait_seconds
 
     def rewrite(self) -> StoreResult:
-        """Have Redis write its files anew, and wait until they are on disk."""
+        """Have Redis empty its slow log and write its files anew, and wait until they are on disk."""
         rewritten: list[str] = []
         try:
+            self._empty_slow_log()
             info = self._info()
             if int(info.get("aof_enabled", 0)):
                 self._rewrite("BGREWRITEAOF", "aof_last_bgrewrite_status")
@@ -48,6 +50,14 @@ class RedisFiles:
             )
         why = f"written anew: {', '.join(rewritten)}" if rewritten else "Redis writes none"
         return StoreResult(store=self.name, why=why)
+
+    def _empty_slow_log(self) -> None:
+        try:
+            self._connection.slowlog_reset()
+        except redis.exceptions.NoPermissionError:
+            raise
+        except redis.ResponseError:
+            return  # a provider's Redis that has none
 
     def _writes_dumps(self) -> bool:
         try:

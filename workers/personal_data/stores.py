@@ -98,9 +98,9 @@ ROWS: Final = (
     ),
     StoreRow(
         name="redis-files",
-        where="the append-only file of Redis, and its dump where `save` is set",
+        where="the append-only file of Redis, its dump where `save` is set, its slow log in memory",
         found="it is not read",
-        erased="Redis writes it anew after the erasure, and the command waits for that",
+        erased="Redis writes the files anew after the erasure, and the command waits for that; the slow log is emptied",
         until="Redis writes the file anew",
     ),
 )

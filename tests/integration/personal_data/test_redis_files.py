@@ -31,6 +31,17 @@ def test_the_append_only_file_and_the_dump_are_written_anew(start_redis: StartRe
     assert TEXT not in files(server)
 
 
+def test_the_slow_log_has_no_argument_of_before(start_redis: StartRedis) -> None:
+    server = start_redis({"slowlog-log-slower-than": "0"})
+    with server.client(decode_responses=False) as client:
+        client.set("key", TEXT)
+        assert TEXT in repr(client.slowlog_get(100)).encode()
+
+        RedisFiles(client).rewrite()
+
+        assert TEXT not in repr(client.slowlog_get(100)).encode()
+
+
 def test_a_right_that_is_missing_is_named(start_redis: StartRedis) -> None:
     server = start_redis()
     with server.client() as client:
