@@ -77,12 +77,12 @@ def _ours(scale: Scale) -> Measurements:
         batch = {"handlers": "benchmarks.several_handlers", "BENCHMARK_HANDLERS": "1", "BENCHMARK_BATCH": "yes"}
         deployment.callbacks("worker", "expand", **batch)
         deployment.callbacks("worker", "deliver", **batch)
-        return _under_load(deployment, deployment.web(), scale, wait_until_settled)
+        return under_load(deployment, deployment.web(), scale, wait_until_settled)
 
 
 def _no_op(scale: Scale) -> Measurements:
     with Deployment() as deployment:
-        return _under_load(deployment, NO_OP.start(deployment), scale, None)
+        return under_load(deployment, NO_OP.start(deployment), scale, None)
 
 
 def _bullmq(scale: Scale) -> Measurements:
@@ -90,22 +90,22 @@ def _bullmq(scale: Scale) -> Measurements:
     with Deployment() as deployment:
         url = SERVER_OF_BULLMQ.start(deployment)
         deployment.start("BullMQ", worker.work, _NEVER_DONE)
-        return _under_load(deployment, url, scale, _settled_by_bullmq)
+        return under_load(deployment, url, scale, _settled_by_bullmq)
 
 
-def _under_load(
-    deployment: Deployment, url: TargetUrl, scale: Scale, settled: Callable[[Any], int] | None
+def under_load(
+    deployment: Deployment, url: TargetUrl, scale: Scale, settled: Callable[[Any], int] | None, *, first: int = 0
 ) -> Measurements:
     """Load `url`, wait until all is `settled`, and divide what it took by the number of callbacks.
 
-    `settled` is None for a server that keeps nothing.
+    `settled` is None for a server that keeps nothing. `first` is the number of the first callback.
     """
     redis = deployment.redis
-    wrk.load(url, connections=_CONNECTIONS, seconds=scale.warm_up_seconds, first=_WARM_UP_FIRST)
+    wrk.load(url, connections=_CONNECTIONS, seconds=scale.warm_up_seconds, first=first + _WARM_UP_FIRST)
     before = settled(redis) if settled else 0
     cpu, counts = processor_time.by_name(deployment), redis_counts.read(redis)
     with processor_time.instructions(deployment) as instructions:
-        load = wrk.load(url, connections=_CONNECTIONS, seconds=scale.load_seconds)
+        load = wrk.load(url, connections=_CONNECTIONS, seconds=scale.load_seconds, first=first)
         callbacks = settled(redis) - before if settled else load.requests
     after, counts = processor_time.by_name(deployment), redis_counts.read(redis) - counts
     each = {name: (seconds - cpu[name]) / callbacks * 1e6 for name, seconds in after.items()}
