@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from shared.events import Event, ReplyEvent, ReportEvent
     from workers.declaration import handler
-    from workers.signals import HandlerTimeout, Pause, Reject, Retry
+    from workers.signals import Delivered, HandlerTimeout, Pause, Reject, Retry
 
-__all__ = ["Event", "HandlerTimeout", "Pause", "Reject", "ReplyEvent", "ReportEvent", "Retry", "handler"]
+__all__ = ["Delivered", "Event", "HandlerTimeout", "Pause", "Reject", "ReplyEvent", "ReportEvent", "Retry", "handler"]
 
 _MODULES: Final = {
+    "Delivered": "workers.signals",
     "Event": "shared.events",
     "HandlerTimeout": "workers.signals",
     "Pause": "workers.signals",

@@ -62,7 +62,7 @@ def as_lines(deliveries: Iterable[EventDelivery]) -> Iterator[str]:
         words = one.explanation or _WORDS[one.status]
         last = one.attempts[-1] if one.attempts else None
         if one.status == "delivered" and last is not None:
-            words += f" {rfc3339(last.at)}{_took(last)}"
+            words += f" {rfc3339(last.at)}{_took(last)}{_answer(last)}"
         yield f"{short(one.handler):12} {words}"
         if last is None or (len(one.attempts) == 1 and last.result == "delivered"):
             continue
@@ -74,8 +74,14 @@ def attempt_lines(attempts: Iterable[DeliveryAttempt]) -> Iterator[str]:
     for attempt in attempts:
         failed = f"failed{_took(attempt)}" + (f": {short(attempt.error)}" if attempt.error else "")
         after = "given up on" if attempt.next_at is None else f"next attempt due {rfc3339(attempt.next_at)}"
-        result = f"delivered{_took(attempt)}" if attempt.result == "delivered" else f"{failed}; {after}"
+        result = (
+            f"delivered{_took(attempt)}{_answer(attempt)}" if attempt.result == "delivered" else f"{failed}; {after}"
+        )
         yield f"{rfc3339(attempt.at)}  attempt {attempt.attempt} of {attempt.attempts}  {result}"
+
+
+def _answer(attempt: DeliveryAttempt) -> str:
+    return f": {short(attempt.answer)}" if attempt.answer else ""
 
 
 def _took(attempt: DeliveryAttempt) -> str:

@@ -23,9 +23,9 @@ script = HandlerScript()
 
 
 @handler(ReportEvent, attempts=3)
-def single(event: ReportEvent) -> None:
+def single(event: ReportEvent) -> Any:
     script.calls.append([event.message_id])
-    script.act(event)
+    return script.act(event)
 
 
 @handler(ReportEvent, attempts=3)

@@ -25,8 +25,8 @@ _CLOCK_SKEW_MS: Final = 60_000
 class DeliveryAttempt(Struct, frozen=True, kw_only=True):
     """One attempt to deliver an event to a handler, of `attempts` that it has.
 
-    `call_ms` is how long the handler's call took, None without one; `error` what it raised or said, masked; `next_at`
-    when the next attempt was due.
+    `call_ms` is how long the handler's call took, None without one; `error` what it raised or said, `answer` what the
+    target answered that took the event, both masked; `next_at` when the next attempt was due.
     """
 
     handler: str
@@ -36,6 +36,7 @@ class DeliveryAttempt(Struct, frozen=True, kw_only=True):
     attempts: int
     call_ms: int | None
     error: str = ""
+    answer: str = ""
     next_at: datetime | None = None
 
 
@@ -137,6 +138,7 @@ def _attempt(found: FoundAttempt) -> DeliveryAttempt:
         attempt=entry.attempt,
         attempts=entry.attempts,
         call_ms=entry.call_ms_of(found.position),
-        error=entry.error,
+        error="" if entry.result == "delivered" else entry.text,
+        answer=entry.text if entry.result == "delivered" else "",
         next_at=stored_time(found.at_ms + entry.after_ms[found.position]) if is_retry else None,
     )

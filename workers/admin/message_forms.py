@@ -28,7 +28,10 @@ _GATEWAY_IDS: Final = ("message_id", "reply_message_id", "orig_message_id", "api
 
 
 class AttemptForm(Struct, frozen=True, kw_only=True):
-    """One attempt to deliver an event. `call_ms` is how long the call took, `next_at` when the next attempt was due."""
+    """One attempt to deliver an event. `call_ms` is how long the call took, `next_at` when the next attempt was due.
+
+    `answer` is what the target answered that took the event.
+    """
 
     at: datetime
     result: AttemptResult
@@ -36,6 +39,7 @@ class AttemptForm(Struct, frozen=True, kw_only=True):
     attempts: int
     call_ms: int | None
     error: str
+    answer: str
     next_at: datetime | None
 
 

@@ -1,8 +1,9 @@
 """The delivery log: what became of each attempt to deliver an event, written in the step that settles the attempt.
 
-An entry holds attempts of one settlement that ended alike within the same second: successes of one number of attempt,
-or failures with one error. So an ordinary event costs some 10 bytes. Numbers and texts of people are in no entry: an
-event stands there as 8 bytes of its id, and an error as the log line has it (`error_text`).
+An entry holds attempts of one settlement that ended alike within the same second: successes of one number of attempt
+and with one answer, or failures with one error. So an ordinary event costs some 10 bytes. Numbers and texts of people
+are in no entry: an event stands there as 8 bytes of its id, and an error or answer as the log line has it
+(`error_text`).
 
 Failures and successes are kept apart, each in half of CALLBACKS_DELIVERY_LOG_BYTES, so that successes displace no
 failure. Each half is a ring of chunks: strings to which entries are appended (`delivery_log.lua`). When a new chunk
@@ -55,7 +56,8 @@ class Entry(Struct, array_like=True, frozen=True):
     """Attempts that ended alike within a second. `keys` are those of the events (`event_key`), one after the other.
 
     `attempts` is how many the handler has. `call_ms`: how long each call took, or one number for all; None where no
-    call was made. `after_ms`: when each is retried, after the time of the entry.
+    call was made. `text`: the error of a failure, or the answer of a target that took the event. `after_ms`: when each
+    is retried, after the time of the entry.
     """
 
     handler: str
@@ -64,7 +66,7 @@ class Entry(Struct, array_like=True, frozen=True):
     attempts: int
     keys: bytes
     call_ms: int | list[int | None] | None
-    error: str = ""
+    text: str = ""
     after_ms: list[int] = []
 
     def call_ms_of(self, position: int) -> int | None:
@@ -87,10 +89,10 @@ class Attempts:
         self._attempts = attempts
         self._groups: dict[tuple[AttemptResult, int, str, int], _AlikeAttempts] = {}
 
-    def add_delivered(self, delivered: Sequence[EventOutcome]) -> None:
-        """Add events that were delivered. Those of one call are neighbours."""
+    def add_delivered(self, delivered: Sequence[EventOutcome], answer: str) -> None:
+        """Add events that a target took with this `answer`, masked. Those of one call are neighbours."""
         for (attempt, ended_at), those in itertools.groupby(delivered, attrgetter("attempt", "ended_at")):
-            group = self._group("delivered", attempt, "", ended_at)
+            group = self._group("delivered", attempt, answer, ended_at)
             for one in those:
                 group.call_seconds.append(one.call_seconds)
                 group.ids.append("" if one.event is None else one.event.id)
@@ -106,8 +108,8 @@ class Attempts:
         unreadable_id = became.failure_id if isinstance(became, NewFailure) else ""
         group.ids.append(unreadable_id if ended.event is None else ended.event.id)
 
-    def _group(self, result: AttemptResult, attempt: int, error: str, ended_at: float) -> _AlikeAttempts:
-        alike = (result, attempt, error, int(ended_at))
+    def _group(self, result: AttemptResult, attempt: int, text: str, ended_at: float) -> _AlikeAttempts:
+        alike = (result, attempt, text, int(ended_at))
         group = self._groups.get(alike)
         if group is None:
             group = self._groups[alike] = _AlikeAttempts(int(ended_at * 1000), [], [], [])
@@ -116,7 +118,7 @@ class Attempts:
     def encode(self) -> dict[Ring, bytes]:
         """Return what to append to each ring."""
         texts: dict[Ring, bytearray] = {ring: bytearray() for ring in RINGS}
-        for (result, attempt, error, _), group in self._groups.items():
+        for (result, attempt, said, _), group in self._groups.items():
             entry = Entry(
                 self._handler,
                 result,
@@ -124,7 +126,7 @@ class Attempts:
                 self._attempts,
                 _event_keys(group.ids),
                 _call_ms(group.call_seconds),
-                error,
+                said,
                 group.after_ms,
             )
             encoded = msgspec.msgpack.encode(entry)

@@ -13,7 +13,7 @@ from shared.events import Event, ReplyEvent
 from workers.deliver.unescaped import unescape, unescaped_text
 from workers.handlers.mask import MASK, is_reply_text
 from workers.handlers.number_mask import MIN_DIGITS, hidden_positions, known_digits, mask_number
-from workers.runtime.outcome import Failed, InternalError, Outcome, Paused, Rejected, RetryRequested
+from workers.runtime.outcome import Done, Failed, InternalError, Outcome, Paused, Rejected, RetryRequested
 
 # An operator reads it on one line.
 MAX_CHARACTERS: Final = 256
@@ -30,10 +30,14 @@ _URL_SECRETS: Final = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=/callbacks/)/*[^/\s
 def error_text(outcome: Outcome, events: Iterable[Event]) -> str:
     """Return what the handler raised or said with this outcome, "" if it said nothing or may not be shown.
 
+    Of a success it is what the target answered.
+
     `events`: those that the text may quote, for a batch all of the run.
     """
     if isinstance(outcome, InternalError):
         return ""
+    if isinstance(outcome, Done):
+        return masked_line(": ".join(filter(None, (outcome.answer, outcome.detail))), events) if outcome.answer else ""
     if isinstance(outcome, Failed):
         return masked_line(outcome.error, events)
     if isinstance(outcome, RetryRequested | Rejected | Paused):

@@ -10,7 +10,7 @@ unavailable, and a second call after a lost answer changes nothing.
 import itertools
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
@@ -54,6 +54,8 @@ log = get_logger("callbacks.deliver")
 _PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 # If this many events, each alone, cannot be settled, the events are not the cause.
 MAX_STUCK: Final = 3
+# How many answers of one settlement are kept in detail.
+_MAX_ANSWERS: Final = 4
 
 
 def failed_event(error: Exception, *, handler: str) -> InternalError:
@@ -269,10 +271,11 @@ class Settler:
         activity = self._activity
         if activity is not None:
             activity.begin()
-        delivered: list[EventOutcome] = []
+        delivered: defaultdict[str, list[EventOutcome]] = defaultdict(list)
         for one in ended:
             if isinstance(one.outcome, Done):
-                delivered.append(one)
+                answer = one.outcome.answer and self._answer_text(run, one, one.outcome, texts, shown=len(delivered))
+                delivered[answer].append(one)
                 if activity is not None:
                     activity.add(one, None, "")
                 continue
@@ -288,8 +291,9 @@ class Settler:
                 # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
                 decisions.add_failed("event_dead", one.outcome, error)
                 decisions.dead.append(decided)
-        attempts.add_delivered(delivered)
-        decisions.add_delivered([one.event for one in delivered if one.event is not None])
+        for answer, those in delivered.items():
+            attempts.add_delivered(those, answer)
+            decisions.add_delivered([one.event for one in those if one.event is not None])
         return decisions
 
     def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
@@ -303,6 +307,15 @@ class Settler:
         if ended.outcome not in texts:
             texts[ended.outcome] = error_text(ended.outcome, run.events)
         return texts[ended.outcome]
+
+    def _answer_text(self, run: Run, ended: EventOutcome, done: Done, texts: dict[Outcome, str], *, shown: int) -> str:
+        """Return the masked text of a target's answer, with its detail unless the settlement has `shown` too many.
+
+        Equal answers are one entry of the delivery log; details that differ would fill it, and the file.
+        """
+        if done.detail and shown >= _MAX_ANSWERS:
+            ended = msgspec.structs.replace(ended, outcome=Done(done.answer))
+        return self._error_text(run, ended, texts)
 
     def _report(self, decisions: _Decisions) -> None:
         for name, number in ((RETRIED, len(decisions.later)), (DEAD, len(decisions.dead))):

@@ -29,7 +29,10 @@ _MAX_RETRY_SECONDS: Final = 30 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The handler has the event."""
+    """The handler has the event; what it said of its target's `answer`, in few words, and in `detail`."""
+
+    answer: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Delivered, Reject, ReplyEvent, ReportEvent, Retry, handler
 from shared import keys
 from tests.integration.harness import RECEIVED_MS, Harness, due_now, open_harness, reply
 from tests.integration.scripted_handlers import accept_and_expand, fail_for, other, script, single, whole
@@ -72,6 +72,32 @@ def test_of_concurrent_calls_each_has_its_own_duration(quick_redis: RedisServer)
 
         (of_slow,), (of_quick,) = history(harness, slow, "chat"), history(harness, quick, "chat")
     assert (of_slow.call_ms or 0) >= 290 > (of_quick.call_ms or 0)
+
+
+def test_the_answer_of_a_target_that_took_the_event_is_kept_masked(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    (event_id,) = harness.waiting_event_ids(single)
+    script.act = lambda _: Delivered("answered 200", "sent to +356 99000001 " + "x" * 300)
+    harness.deliver(single)
+
+    (attempt,) = history(harness, event_id, "single")
+    assert (attempt.result, attempt.error) == ("delivered", "")
+    assert attempt.answer.startswith("answered 200: sent to +356")
+    assert "99000001" not in attempt.answer.replace(" ", "")
+    assert len(attempt.answer) < 130
+
+
+def test_answers_that_differ_from_event_to_event_do_not_fill_the_log(harness: Harness) -> None:
+    accept_and_expand(harness, *map(str, range(50)))
+    ids = harness.waiting_event_ids(single)
+    script.act = lambda event: Delivered("answered 200", f"receipt r{event.message_id}-{'x' * 60}")
+    harness.deliver(single)
+
+    answers = [history(harness, event_id, "single")[0].answer for event_id in ids]
+    assert answers[0].startswith("answered 200: receipt r0-x")
+    assert answers[-1] == "answered 200"
+    assert 0 < len(set(answers)) <= 8
+    assert harness.connection.strlen(f"{keys.DELIVERY_LOG}:delivered:1") < 50 * 20 + 1000
 
 
 @pytest.mark.parametrize(

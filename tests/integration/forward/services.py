@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from callbacks import Event
+from callbacks import Delivered, Event
 from shared import keys
 from tests.integration.harness import Harness
 from workers.handlers.forward import targets
@@ -17,6 +17,18 @@ from workers.handlers.forward.targets import Target
 
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET: Final = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+
+class _AnyDelivered:
+    """Equal to what a sender returns of an event that its target took, whatever the target answered."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Delivered)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+DELIVERED: Final[object] = _AnyDelivered()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from callbacks import Event, samples
-from tests.integration.forward.services import Request, says, serving, target
+from tests.integration.forward.services import DELIVERED, Request, says, serving, target
 from tests.integration.forward.test_connections import secure
 from tests.integration.harness import declaration_of
 from workers.deliver.call.caller import Caller
@@ -44,9 +44,9 @@ async def cancelled_at_every_step(sender: Sender, *, is_new: bool) -> int:
         steps = 0
         while True:
             if not is_new:
-                assert await sender.send(samples.report()) is None, "which opens a connection"
+                assert await sender.send(samples.report()) == DELIVERED, "which opens a connection"
             was_under_way = await cancelled_after(sender, steps)
-            assert await sender.send(samples.report()) is None, f"after {steps} steps"
+            assert await sender.send(samples.report()) == DELIVERED, f"after {steps} steps"
             if not was_under_way:
                 return steps
             steps += 1

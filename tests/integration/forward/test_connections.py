@@ -12,7 +12,7 @@ from cryptography import x509
 
 from callbacks import Pause, Retry, samples
 from tests.certificates import HERE, self_signed
-from tests.integration.forward.services import says, sent, serving, target
+from tests.integration.forward.services import DELIVERED, says, sent, serving, target
 from workers.handlers.forward.addresses import PinnedBackend, Resolve
 from workers.handlers.forward.sender import Sender
 
@@ -58,7 +58,7 @@ def test_a_host_is_resolved_once_for_a_connection_so_that_it_cannot_change_in_be
 
         found = sent(Sender(to, network=backend), samples.report(), samples.report())
 
-    assert found[0] is None
+    assert found[0] == DELIVERED
     assert isinstance(found[1], Pause), "the second connection resolved the host again and checked the address"
     assert "rebinding.example is at 127.0.0.1, which is not a public address" in found[1].reason
     assert network.addresses == [PUBLIC]
@@ -74,7 +74,7 @@ def test_of_several_addresses_only_public_ones_are_tried() -> None:
 
         assert sent(
             Sender(to, network=PinnedBackend(allow_private=False, resolve=resolve, network=network)), samples.report()
-        ) == [None]
+        ) == [DELIVERED]
 
     assert network.addresses == [PUBLIC]
 
@@ -107,7 +107,9 @@ def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
     with serving(says(200)) as service:
         to = target(service.url.replace("127.0.0.1", "two.example"))
 
-        assert sent(Sender(to, network=PinnedBackend(allow_private=True, resolve=resolve)), samples.report()) == [None]
+        assert sent(Sender(to, network=PinnedBackend(allow_private=True, resolve=resolve)), samples.report()) == [
+            DELIVERED
+        ]
 
 
 def test_a_resolver_that_never_answers_has_the_time_out_for_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +139,7 @@ def secure(folder: Path, **options: Any) -> tuple[Path, ssl.SSLContext, list[str
 def test_the_file_of_certificates_that_is_set_is_trusted(tmp_path: Path) -> None:
     path, tls, _ = secure(tmp_path)
     with serving(says(200), tls=tls) as service:
-        assert sent(target(service.url, CA=str(path)), samples.report(), samples.report()) == [None, None]
+        assert sent(target(service.url, CA=str(path)), samples.report(), samples.report()) == [DELIVERED, DELIVERED]
 
     assert service.connections == 1
 
@@ -148,7 +150,9 @@ def test_tls_uses_the_name_and_not_the_address(tmp_path: Path) -> None:
     with serving(says(200), tls=tls) as service:
         to = target(service.url.replace("127.0.0.1", "receiver.example"), CA=str(path))
 
-        assert sent(Sender(to, network=PinnedBackend(allow_private=True, resolve=resolve)), samples.report()) == [None]
+        assert sent(Sender(to, network=PinnedBackend(allow_private=True, resolve=resolve)), samples.report()) == [
+            DELIVERED
+        ]
 
     assert hosts == ["receiver.example"]
     assert service.requests[0].headers["host"].startswith("receiver.example:")

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from callbacks import samples
-from tests.integration.forward.services import Request, serving, target
+from tests.integration.forward.services import DELIVERED, Request, serving, target
 from workers.handlers.forward import sender as sending
 from workers.handlers.forward.sender import Sender
 
@@ -64,7 +64,7 @@ def sent_after_each(answers: Sequence[bytes]) -> None:
             for answering[0] in answers:
                 await to.send(samples.report())  # whatever comes of it, it does not raise
             answering[0] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-            assert await to.send(samples.report()) is None
+            assert await to.send(samples.report()) == DELIVERED
 
     with serving(answer) as service:
         asyncio.run(send(service.url))

@@ -9,7 +9,7 @@ import httpcore
 import pytest
 
 from callbacks import samples
-from tests.integration.forward.services import SECRET, Request, says, serving, target
+from tests.integration.forward.services import DELIVERED, SECRET, Request, says, serving, target
 from workers.handlers.forward import sender
 from workers.handlers.forward.sender import HandlerReturn, Sender
 from workers.handlers.forward.signature import Signer
@@ -83,7 +83,7 @@ def test_a_request_goes_out_whole_before_the_next_is_prepared(monkeypatch: pytes
     with serving(says(200)) as service:
         to = Sender(target(service.url, CONCURRENCY=str(AT_ONCE)), network=RecordingBackend(log))
 
-        assert sent_at_once(to, AT_ONCE) == [None] * 2 * AT_ONCE
+        assert sent_at_once(to, AT_ONCE) == [DELIVERED] * 2 * AT_ONCE
 
     assert len(service.requests) == 2 * AT_ONCE
     # Over connections that are open by now.
@@ -109,7 +109,7 @@ def test_requests_wait_for_their_responses_at_the_same_time() -> None:
     with serving(answer) as service:
         to = Sender(target(service.url, CONCURRENCY=str(AT_ONCE), TIMEOUT_SECONDS="10"))
 
-        assert sent_at_once(to, AT_ONCE) == [None] * 2 * AT_ONCE
+        assert sent_at_once(to, AT_ONCE) == [DELIVERED] * 2 * AT_ONCE
 
 
 def test_a_cancelled_request_releases_the_lock() -> None:
@@ -124,7 +124,7 @@ def test_a_cancelled_request_releases_the_lock() -> None:
                 await asyncio.gather(cancelled, return_exceptions=True)
                 return [await asyncio.wait_for(to.send(samples.report()), 10) for _ in range(3)]
 
-        assert asyncio.run(send()) == [None] * 3
+        assert asyncio.run(send()) == [DELIVERED] * 3
 
 
 def test_a_response_that_comes_before_a_write_error_counts() -> None:
@@ -175,5 +175,5 @@ def test_a_target_that_stops_reading_a_large_request_delays_no_other() -> None:
 
     found, ended = asyncio.run(send())
 
-    assert found == [None] * 3
+    assert found == [DELIVERED] * 3
     assert not any(ended), "none of the others waited for these"

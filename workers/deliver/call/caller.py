@@ -26,7 +26,7 @@ from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Alarm
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import DONE, Done, Failed, Outcome, Rejected, Split
-from workers.signals import HandlerTimeout, Pause, Reject, Retry
+from workers.signals import Delivered, HandlerTimeout, Pause, Reject, Retry
 
 # Our own frames around each handler's: they are left out of its tracebacks.
 _HIDDEN: Final = frozenset((__file__, timeout.__file__, call_spans.__file__))
@@ -273,6 +273,8 @@ class Caller:
     def _outcome_of_return(self, value: object) -> Outcome:
         if value is None:
             return DONE
+        if isinstance(value, Delivered):
+            return Done(value.answer, value.detail)
         if isinstance(value, Retry | Pause | Reject):
             return outcomes.from_exception(value, hidden=_HIDDEN)
         if not inspect.isawaitable(value) and not inspect.isgenerator(value) and not inspect.isasyncgen(value):

@@ -91,7 +91,8 @@ def _result(handler: Handler, events: tuple[Event, ...], outcome: Outcome, secon
 def _describe(handler: Handler, outcome: Outcome) -> tuple[OutcomeName, str, str]:
     attempts = "this is its only attempt" if handler.attempts == 1 else f"up to {handler.attempts} attempts"
     if isinstance(outcome, Done):
-        return "done", "done", ""
+        answer = ": ".join(filter(None, (outcome.answer, outcome.detail)))
+        return "done", f"done: {answer}" if answer else "done", ""
     if isinstance(outcome, Rejected):
         return "rejected", f"rejected: {outcome.reason}", "A worker would make it a dead letter at once."
     if isinstance(outcome, Paused):

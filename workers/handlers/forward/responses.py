@@ -40,7 +40,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The target accepted the event."""
+    """The target accepted the event: `brief` has the status, `text` the start of the body."""
+
+    brief: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def interpret_response(response: Response, *, now: datetime) -> SendResult:
     text = printable(response.body_start)
     reason = f"{brief}: {text}" if text else brief
     if rule.event is EventEffect.DELIVERED:
-        return Sent()
+        return Sent(brief, text)
     if rule.event is EventEffect.DEAD_LETTER:
         return EventRefused(reason)
     if rule.target is TargetEffect.GONE:

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import httpcore
 import httpx
 
-from callbacks import Event, Pause, Reject, Retry
+from callbacks import Delivered, Event, Pause, Reject, Retry
 from workers.handlers.forward import addresses, cloud_event, responses
 from workers.handlers.forward.circuit_breaker import CircuitBreaker
 from workers.handlers.forward.connection import PersistentConnection
@@ -25,7 +25,7 @@ from workers.handlers.forward.responses import EventRefused, Response, SendResul
 from workers.handlers.forward.signature import Signer
 from workers.handlers.forward.targets import Target
 
-HandlerReturn: TypeAlias = Retry | Reject | Pause | None
+HandlerReturn: TypeAlias = Delivered | Retry | Reject | Pause
 
 # The limit for connecting. It is part of the target's time-out.
 CONNECT_SECONDS: Final = 5.0
@@ -74,7 +74,7 @@ class Sender:
         self._connections = None
 
     async def send(self, event: Event) -> HandlerReturn:
-        """Send one event. Return None if the target accepted it, else what happens to the event."""
+        """Send one event. Return what becomes of it, with what the target answered."""
         pauses, began = self._breaker.begin(), self._refusals.begin()
         try:
             result = await self._deliver(event.id, functools.partial(cloud_event.render, event))
@@ -85,7 +85,7 @@ class Sender:
             case Sent():
                 self._breaker.record_success()
                 self._refusals.record_accepted(began, event.id)
-                return None
+                return Delivered(result.brief, result.text)
             case EventRefused():
                 self._breaker.record_success()
                 return Reject(f"{self.target.redacted_url} {result.reason}")
