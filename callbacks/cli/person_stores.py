@@ -18,7 +18,7 @@ from workers.personal_data.failures import Failures
 from workers.personal_data.handler_data import HandlerData
 from workers.personal_data.jobs import WaitingJobs
 from workers.personal_data.jsonl_files import JsonlFiles
-from workers.personal_data.log_lines import LogLines
+from workers.personal_data.log_files import LogFile
 from workers.personal_data.redis_files import RedisFiles
 from workers.personal_data.report import StoreResult, timed
 from workers.personal_data.spool_files import SpoolFiles
@@ -70,7 +70,7 @@ def handler_stores(loaded: Settings, search: NumberSearch, *, resumes: bool = Fa
         StreamEntries(loaded.stream_url or loaded.redis_url, loaded.stream_key, search, resumes=resumes),
     ]
     if loaded.log_file:
-        found.append(LogLines(Path(loaded.log_file), search, masked=loaded.log_numbers == "masked"))
+        found.append(LogFile(Path(loaded.log_file), search, masked=loaded.log_numbers == "masked"))
     # Without it nothing in this environment can have written to a database.
     with suppress(MissingExtra):
         found.insert(0, _sql_tables(loaded, search, resumes=resumes))

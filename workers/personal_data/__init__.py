@@ -7,6 +7,6 @@ jobs          callbacks and events that wait in Redis
 failures      the quarantine and the dead letters
 run_marks     which runs of `forget` have not ended
 erasure       the stores between which events move, until nothing is left
-sql_tables, jsonl_files, log_lines, stream_entries   what the built-in handlers store; file_lines rewrites files
+sql_tables, jsonl_files, log_files, stream_entries   what the built-in handlers store; file_lines rewrites files
 redis_files   the append-only file and the dump
 """

@@ -19,7 +19,7 @@ from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.writer import Writer
 from workers.handlers.stream.redis_stream import RedisStream
 from workers.personal_data.jsonl_files import JsonlFiles
-from workers.personal_data.log_lines import LogLines
+from workers.personal_data.log_files import LogFile
 from workers.personal_data.stream_entries import StreamEntries
 
 NUMBER = "35679444123"
@@ -104,7 +104,7 @@ def test_a_log_file_loses_those_lines_while_it_is_written(tmp_path: Path) -> Non
     path.chmod(0o640)
     opened = os.open(path, os.O_RDWR | os.O_APPEND)  # as a writer that waits for the lock has it
 
-    result = LogLines(path, SEARCH, masked=False).erase(dry_run=False)
+    result = LogFile(path, SEARCH, masked=False).erase(dry_run=False)
 
     assert (result.found, result.erased, result.left, result.why) == (1, 1, 0, "")
     log._lock_current(path, opened)
@@ -119,7 +119,7 @@ def test_a_log_with_masked_numbers_is_named(tmp_path: Path) -> None:
     path = tmp_path / "events.log"
     log.LineWriter(path, masked=True).write(both(0))
 
-    result = LogLines(path, SEARCH, masked=True).erase(dry_run=False)
+    result = LogFile(path, SEARCH, masked=True).erase(dry_run=False)
 
     assert (result.found, result.is_complete) == (0, True)
     assert "masked" in result.why

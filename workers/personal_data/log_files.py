@@ -16,7 +16,7 @@ _MASKED: Final = (
 )
 
 
-class LogLines:
+class LogFile:
     """The file at `path`; `masked`: the handler masks numbers now."""
 
     name = "log"
