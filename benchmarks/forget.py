@@ -18,6 +18,7 @@ from benchmarks.command import Run
 from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
 from benchmarks.measurements import OURS, Measurements
 from benchmarks.person_history import PersonHistory
+from benchmarks.processor_time import cpu_seconds
 from callbacks import Retry
 from shared import audit
 from tests import postgres_server
@@ -64,13 +65,14 @@ def _forget(history: PersonHistory, server: postgres_server.PostgresServer | Non
             process = deployment.callbacks(
                 "forget", "--from-file", str(file), "--json", handlers="sql", DATABASE_URL=url
             )
-            peak_mib = _wait(process)
+            spent_seconds, peak_mib = _wait(process)
             seconds = time.monotonic() - began
         document: dict[str, Any] = json.loads(process.output.splitlines()[-1])
         _check(history, url, deployment, document, before, written=writer.written)
     stores = {one["store"]: one for one in document["stores"]}
     return {
         SECONDS: seconds,
+        "processor seconds of the command": spent_seconds,
         **{f"{name}, seconds": stores[name]["seconds"] for name in ("waiting", "failures", "sql", "redis-files")},
         "rows/s": before["rows"] / stores["sql"]["seconds"],
         "failures/s": before["failures"] / stores["failures"]["seconds"],
@@ -81,19 +83,20 @@ def _forget(history: PersonHistory, server: postgres_server.PostgresServer | Non
     }
 
 
-def _wait(process: DeployedProcess) -> float:
-    """Wait until the command has ended well; return the most memory that it has had, in MiB."""
-    status, peak_kib = Path(f"/proc/{process.pid}/status"), 0
+def _wait(process: DeployedProcess) -> tuple[float, float]:
+    """Wait until the command has ended well; return its processor time, and the most memory that it has had, in MiB."""
+    status, peak_kib, spent_seconds = Path(f"/proc/{process.pid}/status"), 0, 0.0
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while process.process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):  # it has ended just now
+            spent_seconds = cpu_seconds(process.pid)
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     peak_kib = int(line.split()[1])
         time.sleep(_POLL_SECONDS)
     if process.process.poll() != 0:
         raise MeasurementFailed(f"the command ended with {process.process.poll()}: {process.output[-2000:]}")
-    return peak_kib / 1024
+    return spent_seconds, peak_kib / 1024
 
 
 class _Writer:
