@@ -27,8 +27,8 @@ class RetentionSettings:
         "CALLBACKS_SQL_RETENTION_DAYS",
         "",
         optional_integer(1, retention.MAX_DAYS),
-        "days after which the `sql` handler's rows are removed: a message's after its last report, a reply's after its "
-        "receipt",
+        "days after which the `sql` handler's rows are removed: a message's after its last report, final or not, "
+        "a reply's after its receipt",
         shown_default="`CALLBACKS_RETENTION_DAYS`",
         read_by=("deliver",),
     )
