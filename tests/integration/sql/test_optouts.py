@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import random
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -76,6 +78,27 @@ def test_in_whatever_order_and_however_often_replies_come_the_latest_counts(data
     assert [len(table) for table in kept] == [1] * 4
     assert all(table == kept[0] for table in kept)
     assert not kept[0][0]["opted_out"]
+
+
+def test_workers_that_write_at_once_leave_the_latest_wish_of_each_number(database: Database) -> None:
+    """Each has all replies, in an order and in batches of its own; the time of the reply decides."""
+    numbers = [f"4366400000{number:02}" for number in range(20)]
+    replies = [
+        said("STOP" if minutes % 2 else "START", minutes=minutes, sender=number)
+        for index, number in enumerate(numbers)
+        for minutes in range(1, 4 + index % 2)
+    ]
+
+    def work(seed: int) -> None:
+        own = random.Random(seed).sample(replies, len(replies))
+        write(database, *own[:30])
+        write(database, *own[30:])
+
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(work, range(4)))
+
+    kept = {row["number"]: bool(row["opted_out"]) for row in database.table("opt_outs")}
+    assert kept == {number: index % 2 == 0 for index, number in enumerate(numbers)}
 
 
 def test_of_two_wishes_at_the_same_time_opting_out_counts(database: Database) -> None:
