@@ -130,3 +130,10 @@ def test_the_tile_of_waiting_events_names_what_waits_before_it_is_events(waiting
     html = page(queues=(replace(QUEUE, waiting=waiting),))
 
     assert f"at 0 handlers{words}</dd>" in html
+
+
+def test_the_meter_of_memory_is_red_from_where_callbacks_go_to_the_spool() -> None:
+    _, content, _ = render_status(replace(WELL, used_bytes=94, max_bytes=100))
+
+    # A browser draws what is above `high` in red if the optimum is below `low`.
+    assert '<meter min="0" max="100" optimum="0" low="75" high="90" value="94"' in content
