@@ -16,11 +16,11 @@ from callbacks.ops.status.conditions import CONDITIONS, ConditionName
 from shared import memory, settings
 from shared.setting_values import RUNBOOK
 from tests.acceptance.processes import REPOSITORY, run
+from tests.acceptance.stored import fixture
 from tests.deploy.deployment import TOKEN
 from tests.docs import pages
 from tests.docs.pages import Block, with_blocks
 from tests.integration.ops.ops_client import opened
-from tests.integration.runtime import stored_formats
 from tests.integration.sql.databases import Database, report
 from tests.redis_server import RedisServer
 from workers.runtime import headroom
@@ -86,9 +86,7 @@ def test_each_command_runs(blocks: list[Block], redis_server: RedisServer, tmp_p
         with redis_server.client(decode_responses=False) as client:
             client.flushall()
             if "HANDLER" in command:
-                stored_formats.put_back(
-                    client, stored_formats.read(stored_formats.STORED / "0.1.0.json")
-                )  # with dead letters of `shop`
+                fixture.restore(fixture.read(fixture.paths()[0]), client, tmp_path)  # with dead letters of `shop`
 
         ended = run(*words, cwd=tmp_path, environment=environment)
 
