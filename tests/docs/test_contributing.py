@@ -124,13 +124,3 @@ def test_its_one_test_is_found(blocks: list[Block]) -> None:
 
     assert found.returncode == 0, found.stdout
     assert re.search(r"\d+/\d+ tests collected|\d+ tests? collected", found.stdout)
-
-
-@with_blocks(PAGE, "How to make a release")
-def test_its_archives_are_built_by_a_target_of_make(blocks: list[Block]) -> None:
-    (block,) = blocks
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-
-    assert block.text == "make dist-check\n"
-    assert re.search(r"^dist-check: dist .*\n\t\$\(BIN\)/python -m scripts\.dist_check$", makefile, re.MULTILINE)
-    assert re.search(r"^dist: .*\n\t\$\(BIN\)/python -m scripts\.dist ", makefile, re.MULTILINE)

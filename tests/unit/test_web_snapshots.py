@@ -2,12 +2,15 @@
 
 import math
 import os
+import platform
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from callbacks.distribution import DISTRIBUTION
 from ingest.prometheus.families import WebCollector
 from ingest.prometheus.snapshots import LIVE_SECONDS, ProcessSnapshot, Snapshots
 from shared import refusals, settings
@@ -71,7 +74,7 @@ def test_every_series_is_there_before_it_is_counted(snapshots: Snapshots) -> Non
     assert {name for name, *labels in found if name == "callbacks_web_spool_state" and labels} != set()
     assert found["callbacks_web_workers",] == 0
     assert found["process_start_time_seconds",] > 0
-    assert [number for (name, *_), number in found.items() if name == "callbacks_build_info"] == [1.0]
+    assert found["callbacks_build_info", platform.python_version(), metadata.version(DISTRIBUTION)] == 1
     assert found["callbacks_web_durability_info", "fsync"] == 1
 
 
