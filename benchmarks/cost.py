@@ -4,9 +4,11 @@ A callback of three reports, from its POST until one batch handler, which does n
 and Redis together. Goals C1 to C5. The disk, the load generator and other work on the machine hardly change them.
 """
 
+import secrets
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import backlog, bodies, command, machine, memory, processor_time, redis_counts, wrk
@@ -18,6 +20,8 @@ from benchmarks.measurements import OURS, Measurements
 from benchmarks.redis_counts import RedisCounts
 from shared import audit, keys
 
+# With a key that encrypts what waits.
+SEALED: Final = f"{OURS}, sealed"
 UNDER_LOAD: Final = "a callback, 64 connections"
 BY_HANDLERS: Final = "a callback, by handlers"
 BLOCKS: Final = "longest blocks"
@@ -50,6 +54,7 @@ def measure(run: Run) -> None:
     else:
         contestants: dict[str, Callable[[], Measurements]] = {
             OURS: partial(_ours, scale),
+            SEALED: partial(_ours, scale, is_sealed=True),
             NO_OP.name: partial(_no_op, scale),
         }
         if run.peers and (why := SERVER_OF_BULLMQ.absent()):
@@ -72,12 +77,21 @@ def measure(run: Run) -> None:
     )
 
 
-def _ours(scale: Scale) -> Measurements:
+def _ours(scale: Scale, *, is_sealed: bool = False) -> Measurements:
     with Deployment() as deployment:
+        key = _make_key(deployment.folder) if is_sealed else ""
         batch = {"handlers": "benchmarks.several_handlers", "BENCHMARK_HANDLERS": "1", "BENCHMARK_BATCH": "yes"}
+        batch["CALLBACKS_SEAL_KEYS_FILE"] = key
         deployment.callbacks("worker", "expand", **batch)
         deployment.callbacks("worker", "deliver", **batch)
-        return under_load(deployment, deployment.web(), scale, wait_until_settled)
+        url, _ = deployment.web_process(CALLBACKS_SEAL_KEYS_FILE=key)
+        return under_load(deployment, url, scale, wait_until_settled)
+
+
+def _make_key(folder: Path) -> str:
+    file = folder / "seal_keys"
+    file.write_text(secrets.token_hex(32))
+    return str(file)
 
 
 def _no_op(scale: Scale) -> Measurements:

@@ -6,7 +6,6 @@ would be worn out after 2³² parts, a few days of full load. AES-GCM-SIV, which
 fourteen times as long.
 """
 
-import functools
 import itertools
 import os
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from shared.seal_keys import KEY_BYTES, SealKey
+from shared import sealed_part
+from shared.seal_keys import ID_BYTES, KEY_BYTES, SealKey
 from shared.sealed_part import MAX_NUMBER, SALT_BYTES, SealedPart
 
 _NONCE_BYTES: Final = 12
@@ -31,50 +31,39 @@ class SealCiphers:
     def __init__(self, keys: Sequence[SealKey]) -> None:
         self._newest = keys[0]
         self._secrets = {key.id: key.secret for key in keys}
-        self._cipher_of = functools.lru_cache(_CIPHERS_KEPT)(self._find_cipher)
-        self._sealer = _Sealer(self._newest)
+        self._opening: dict[bytes, AESGCM] = {}
+        self.renew_salt()
 
     def renew_salt(self) -> None:
         """Use another salt from now on, as a forked process must: it would go on with its parent's numbers."""
-        self._sealer = _Sealer(self._newest)
+        salt = os.urandom(SALT_BYTES)
+        # Replaced as one, as another thread may seal at this moment.
+        self._sealing = (self._newest.id + salt, _derive_cipher(self._newest.secret, salt), itertools.count())
 
-    def seal(self, text: bytes, context: bytes) -> SealedPart:
-        """Return a text sealed for its context."""
-        while (part := self._sealer.seal(text, context)) is None:
+    def seal(self, text: bytes, context: bytes) -> bytes:
+        """Return a text sealed for its context, as it is stored."""
+        cipher_id, cipher, numbers = self._sealing
+        number = next(numbers)
+        if number > MAX_NUMBER:
             self.renew_salt()
-        return part
+            return self.seal(text, context)
+        return sealed_part.pack(cipher_id, number, cipher.encrypt(number.to_bytes(_NONCE_BYTES), text, context))
 
     def open(self, part: SealedPart, context: bytes) -> bytes | None:
         """Return a part's text; None if it is damaged or was sealed for another context. Raise KeyError for its key."""
-        cipher = self._cipher_of(part.key_id, part.salt)
+        cipher = self._opening.get(part.cipher_id) or self._add_cipher(part.cipher_id)
         try:
-            return cipher.decrypt(_nonce(part.number), part.ciphertext, context)
+            return cipher.decrypt(part.number.to_bytes(_NONCE_BYTES), part.ciphertext, context)
         except InvalidTag:
             return None
 
-    def _find_cipher(self, key_id: bytes, salt: bytes) -> AESGCM:
-        return _derive_cipher(self._secrets[key_id], salt)
-
-
-class _Sealer:
-    """Seals with one salt, and so with one cipher."""
-
-    def __init__(self, key: SealKey) -> None:
-        self._key_id, self._salt = key.id, os.urandom(SALT_BYTES)
-        self._cipher = _derive_cipher(key.secret, self._salt)
-        self._numbers = itertools.count()
-
-    def seal(self, text: bytes, context: bytes) -> SealedPart | None:
-        """Return a sealed part; None if all numbers are used."""
-        number = next(self._numbers)
-        if number > MAX_NUMBER:
-            return None
-        return SealedPart(self._key_id, self._salt, number, self._cipher.encrypt(_nonce(number), text, context))
+    def _add_cipher(self, cipher_id: bytes) -> AESGCM:
+        cipher = _derive_cipher(self._secrets[cipher_id[:ID_BYTES]], cipher_id[ID_BYTES:])
+        if len(self._opening) >= _CIPHERS_KEPT:
+            self._opening.clear()
+        self._opening[cipher_id] = cipher
+        return cipher
 
 
 def _derive_cipher(secret: bytes, salt: bytes) -> AESGCM:
     return AESGCM(HKDF(SHA256(), KEY_BYTES, salt, b"callbacks sealed data").derive(secret))
-
-
-def _nonce(number: int) -> bytes:
-    return number.to_bytes(_NONCE_BYTES, "big")

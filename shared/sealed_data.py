@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from shared import sealed_part
 from shared.seal_keys import SealKey
 from shared.sealed_part import MARK, NotSealed, SealedPart
 
@@ -51,12 +52,15 @@ def is_on() -> bool:
 
 def seal(text: bytes, context: str) -> bytes:
     """Return a text sealed for its context, or as it is if this process seals nothing."""
-    return text if _ciphers is None else _ciphers.seal(text, context.encode()).pack()
+    return text if _ciphers is None else _ciphers.seal(text, context.encode())
 
 
 def seal_each(texts: Iterable[bytes], context: str) -> list[bytes]:
     """Return each text as `seal` does."""
-    return [seal(text, context) for text in texts]
+    if _ciphers is None:
+        return list(texts)
+    seal_one, encoded = _ciphers.seal, context.encode()
+    return [seal_one(text, encoded) for text in texts]
 
 
 def unseal(data: bytes, context: str) -> bytes:
@@ -64,23 +68,26 @@ def unseal(data: bytes, context: str) -> bytes:
     start = data.find(MARK)
     if start < 0:
         return data
+    encoded = context.encode()
     texts: list[bytes] = []
     end = 0
     while start >= 0:
-        texts.append(data[end:start])
         try:
-            part, end = SealedPart.unpack(data, start)
+            part = sealed_part.unpack(data, start)
         except NotSealed:
             raise Sealed(Sealed.__doc__) from None
-        texts.append(_open(part, context))
+        texts.append(data[end:start])
+        texts.append(_open(part, encoded))
+        end = part.end
         start = data.find(MARK, end)
-    return b"".join((*texts, data[end:]))
+    texts.append(data[end:])
+    return b"".join(texts)
 
 
 def unseal_whole(data: bytes, context: str) -> bytes:
     """Return what one sealed part holds; other data, which need not be text, as they are. Raise as `unseal` does."""
     part = _find_whole(data)
-    return data if part is None else _open(part, context)
+    return data if part is None else _open(part, context.encode())
 
 
 def is_sealed(data: bytes) -> bool:
@@ -92,23 +99,28 @@ def _find_whole(data: bytes) -> SealedPart | None:
     if not data.startswith(MARK):
         return None
     try:
-        part, end = SealedPart.unpack(data)
+        part = sealed_part.unpack(data)
     except NotSealed:
         return None
-    return part if end == len(data) else None
+    return part if part.end == len(data) else None
 
 
-def _open(part: SealedPart, context: str) -> bytes:
-    name = f"sealed with key {part.key_id.hex()}"
+def _open(part: SealedPart, context: bytes) -> bytes:
     if _ciphers is None:
-        raise SealKeyMissing(f"{name}, and CALLBACKS_SEAL_KEYS_FILE is not set: set it to the file with that key")
+        raise SealKeyMissing(
+            _missing(part, "and CALLBACKS_SEAL_KEYS_FILE is not set: set it to the file with that key")
+        )
     try:
-        text = _ciphers.open(part, context.encode())
+        text = _ciphers.open(part, context)
     except KeyError:
-        raise SealKeyMissing(f"{name}, which is not in CALLBACKS_SEAL_KEYS_FILE: add it to that file") from None
+        raise SealKeyMissing(_missing(part, "which is not in CALLBACKS_SEAL_KEYS_FILE: add it to that file")) from None
     if text is None:
         raise Sealed(Sealed.__doc__)
     return text
+
+
+def _missing(part: SealedPart, what: str) -> str:
+    return f"sealed with key {part.key_id.hex()}, {what}"
 
 
 def _renew_salt() -> None:

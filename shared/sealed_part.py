@@ -1,11 +1,11 @@
 """A sealed part as it is stored. It begins with a byte that no text in UTF-8 has, so it is found in the middle of one.
 
-ff 01 | bytes of the ciphertext (4) | id of the key (4) | salt (12) | number (4) | ciphertext with its tag (16)
+ff 01 | bytes of the ciphertext (4) | id of the key (4), salt (12) | number (4) | ciphertext with its tag (16)
 """
 
 import re
 import struct
-from typing import Final, Self
+from typing import Final
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ MAX_NUMBER: Final = (1 << 32) - 1
 MARK: Final = b"\xff"
 
 _START: Final = MARK + b"\x01"
-_HEADER: Final = struct.Struct(f">{len(_START)}sI{ID_BYTES}s{SALT_BYTES}sI")
+_HEADER: Final = struct.Struct(f">{len(_START)}sI{ID_BYTES + SALT_BYTES}sI")
 _TAG_BYTES: Final = 16
 # A batch of a spool has at most some ten MiB, so the first of these bytes is 0 or 1.
 _LIKELY_START: Final = re.compile(re.escape(_START) + rb"[\x00\x01]")
@@ -29,30 +29,35 @@ class NotSealed(ValueError):
 
 
 class SealedPart(Struct, frozen=True, gc=False):
-    """A part: the id of its key, the salt of the cipher that is derived from that key, its number, its ciphertext."""
+    """A part: the id of its key with the salt of its cipher, its number, its ciphertext, and where it ends."""
 
-    key_id: bytes
-    salt: bytes
+    cipher_id: bytes
     number: int
     ciphertext: bytes
+    end: int
 
-    def pack(self) -> bytes:
-        """Return it as it is stored."""
-        header = _HEADER.pack(_START, len(self.ciphertext), self.key_id, self.salt, self.number)
-        return header + self.ciphertext
+    @property
+    def key_id(self) -> bytes:
+        """The id of the key from which its cipher is derived."""
+        return self.cipher_id[:ID_BYTES]
 
-    @classmethod
-    def unpack(cls, data: bytes, start: int = 0) -> tuple[Self, int]:
-        """Return the part that begins at a position, and where it ends. Raise NotSealed."""
-        try:
-            first, size, key_id, salt, number = _HEADER.unpack_from(data, start)
-        except struct.error:
-            raise NotSealed(NotSealed.__doc__) from None
-        begin = start + _HEADER.size
-        end = begin + size
-        if first != _START or size < _TAG_BYTES or end > len(data):
-            raise NotSealed(NotSealed.__doc__)
-        return cls(key_id, salt, number, data[begin:end]), end
+
+def pack(cipher_id: bytes, number: int, ciphertext: bytes) -> bytes:
+    """Return a part as it is stored."""
+    return _HEADER.pack(_START, len(ciphertext), cipher_id, number) + ciphertext
+
+
+def unpack(data: bytes, start: int = 0) -> SealedPart:
+    """Return the part that begins at a position. Raise NotSealed."""
+    try:
+        first, size, cipher_id, number = _HEADER.unpack_from(data, start)
+    except struct.error:
+        raise NotSealed(NotSealed.__doc__) from None
+    begin = start + _HEADER.size
+    end = begin + size
+    if first != _START or size < _TAG_BYTES or end > len(data):
+        raise NotSealed(NotSealed.__doc__)
+    return SealedPart(cipher_id, number, data[begin:end], end)
 
 
 def is_likely_in(block: bytes) -> bool:

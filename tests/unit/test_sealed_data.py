@@ -10,7 +10,6 @@ import pytest
 from shared import sealed_data, sealed_part
 from shared.seal_keys import SealKey
 from shared.sealed_data import Sealed, SealKeyMissing
-from shared.sealed_part import SealedPart
 
 TEXT = b'["report","356 79","\xc3\xa4\xc3\xbf"]'
 
@@ -113,16 +112,16 @@ def test_no_salt_and_number_come_twice_not_even_in_a_forked_process() -> None:
     os.close(reader)
     os.close(writer)
 
-    parts = [SealedPart.unpack(sealed)[0] for sealed in found]
+    parts = [sealed_part.unpack(sealed) for sealed in found]
 
-    assert len(parts) == len({(part.salt, part.number) for part in parts}) == 120
+    assert len(parts) == len({(part.cipher_id, part.number) for part in parts}) == 120
     assert sealed_data.unseal(b"".join(found), "events") == TEXT * 120
 
 
 def test_a_new_salt_comes_after_the_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.seal_ciphers.MAX_NUMBER", 1)
 
-    parts = [SealedPart.unpack(sealed)[0] for sealed in sealed_data.seal_each([TEXT] * 5, "events")]
+    parts = [sealed_part.unpack(sealed) for sealed in sealed_data.seal_each([TEXT] * 5, "events")]
 
     assert [part.number for part in parts] == [0, 1, 0, 1, 0]
-    assert len({part.salt for part in parts}) == 3
+    assert len({part.cipher_id for part in parts}) == 3
