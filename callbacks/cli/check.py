@@ -18,6 +18,7 @@ from callbacks.cli.checks.handlers import check_handlers
 from callbacks.cli.checks.redis_servers import check_cells, check_redis
 from callbacks.cli.checks.result import CheckResult, show
 from callbacks.cli.checks.retention import check_retention
+from callbacks.cli.checks.sealed_data import check_seal_keys
 from callbacks.cli.command import Command
 from callbacks.ops.notices.targets import read_targets
 from shared import settings, unknown_settings
@@ -72,6 +73,7 @@ def _find_problems() -> Iterator[CheckResult]:
     yield from check_cells(loaded.cells)
     yield from check_spool(loaded)
     yield from check_run_dir(loaded)
+    yield from check_seal_keys(loaded)
     yield from check_retention(loaded)
     yield from _notices(loaded)
     yield from check_handlers(loaded)

@@ -98,6 +98,13 @@ def test_each_choice_can_be_made_alone(component: str, kubernetes: Path) -> None
             assert reference["name"] in named(objects, "Secret")
 
 
+def test_with_sealed_each_process_has_the_keys(kubernetes: Path) -> None:
+    for name, pod in pods(build(kubernetes / "overlays" / "example")).items():
+        variables = {variable["name"] for variable in pod["containers"][0]["env"]}
+        assert "CALLBACKS_SEAL_KEYS_FILE" in variables, name
+        assert "sealed" in {volume["name"] for volume in pod["volumes"]}
+
+
 def test_every_choice_is_in_the_example() -> None:
     text = (DEPLOY / "kubernetes" / "overlays" / "example" / "kustomization.yaml").read_text()
 

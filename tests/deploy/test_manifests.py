@@ -85,7 +85,7 @@ def test_both_start_what_the_procfile_starts() -> None:
 
 def test_every_variable_is_a_setting_of_the_service() -> None:
     named = CONFIG.keys() | EXAMPLE_CONFIG.keys()
-    for component in ("sql", "forward"):
+    for component in ("sql", "forward", "sealed"):
         text = (DEPLOY / "kubernetes" / "components" / component / "kustomization.yaml").read_text()
         named |= set(re.findall(r"name: ([A-Z_]+)", text))
     for pod in PODS.values():
@@ -98,6 +98,17 @@ def test_every_variable_is_a_setting_of_the_service() -> None:
         named |= set(re.findall(r"\b([A-Z_]+)=", env))
 
     assert named - OTHERS <= VARIABLES
+
+
+def test_with_the_file_for_it_each_process_of_compose_has_the_keys() -> None:
+    sealed = yaml.safe_load((DEPLOY / "compose" / "sealed.yaml").read_text())
+
+    assert sealed["services"].keys() == OURS.keys()
+    for service in sealed["services"].values():
+        assert service == {
+            "environment": {"CALLBACKS_SEAL_KEYS_FILE": "/run/secrets/seal_keys"},
+            "secrets": list(sealed["secrets"]),
+        }
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -215,11 +226,16 @@ def test_the_secrets_that_are_made_are_those_that_compose_wants_and_they_work(
     address = folder / "redis_url_worker"
     address.write_text(address.read_text().replace("redis:6379", f"127.0.0.1:{server.port}"))
 
-    named = {"REDIS_URL_FILE": str(address), "CALLBACKS_TOKENS_FILE": str(folder / "tokens")}
+    named = {
+        "REDIS_URL_FILE": str(address),
+        "CALLBACKS_TOKENS_FILE": str(folder / "tokens"),
+        "CALLBACKS_SEAL_KEYS_FILE": str(folder / "seal_keys"),
+    }
     ended = run("check", cwd=tmp_path, environment=named)
 
     assert ended.returncode == 0, ended.stdout
     assert "tokens of acme" in ended.stdout
+    assert "what waits is sealed with key" in ended.stdout
     # A second time would lock out all that runs.
     assert subprocess.run(made, capture_output=True, check=False).returncode == 1
 

@@ -55,13 +55,20 @@ def test_a_process_that_hangs_is_killed_and_started_again_without_limit(unit: Pa
         assert re.search(f"^{re.escape(line)}$", unit.read_text(), re.MULTILINE), line
 
 
-def test_the_unit_of_deliver_names_the_secrets_of_the_built_in_handlers() -> None:
-    text = (DEPLOY / "systemd" / "callbacks-deliver.service").read_text()
+@pytest.mark.parametrize(
+    ("process", "others"),
+    [
+        ("web", set()),
+        ("expand", set()),
+        ("deliver", {"DATABASE_URL_FILE", "CALLBACKS_FORWARD_SECRETS_FILE"}),
+        ("ops", {"DATABASE_URL_FILE"}),
+    ],
+)
+def test_the_units_name_the_secrets_that_a_deployment_may_add(process: str, others: set[str]) -> None:
+    text = (DEPLOY / "systemd" / f"callbacks-{process}.service").read_text()
 
-    assert set(re.findall(r"^# Environment=(\w+)=%d/", text, re.MULTILINE)) == {
-        "DATABASE_URL_FILE",
-        "CALLBACKS_FORWARD_SECRETS_FILE",
-    }
+    named = set(re.findall(r"^# Environment=(\w+)=%d/", text, re.MULTILINE))
+    assert named == {"CALLBACKS_SEAL_KEYS_FILE", *others}
 
 
 def test_they_start_what_the_procfile_starts(tmp_path: Path) -> None:
