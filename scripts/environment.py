@@ -134,9 +134,6 @@ def compile_packages() -> None:
 
 def install_service() -> None:
     """Install this folder, such that changes of its files count at once. Raises Problem."""
-    if any(_site_packages().glob("callbacks-*.dist-info")):
-        # Under its former name it would offer each handler a second time.
-        _run("Removing the service's former name", [PYTHON, "-m", "pip", "uninstall", "--yes", "callbacks"])
     arguments = ["install", "--no-deps", "--no-build-isolation", "-e", "."]
     _run("Installing this service", [PYTHON, "-m", "pip", *arguments])
 

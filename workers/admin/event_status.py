@@ -149,7 +149,7 @@ def _find_at_handler(
         *reply, text = pipe.execute()
     dead, numbers = reply[: len(event_ids)], [int(number or 0) for number in reply[len(event_ids) :]]
     subscription = None if text is None else subscriptions.parse(as_text(text))
-    is_known = subscription is not None and not subscription.is_pending and not subscription.is_unknown
+    is_known = subscription is not None and not subscription.is_pending
     found = _HandlerFindings(
         dead=frozenset(event_id for event_id, is_dead in zip(event_ids, dead, strict=True) if is_dead),
         queued=queued,

@@ -1,24 +1,16 @@
 -- Write from when and until when handlers are offered all events: see subscriptions.py for the format of a field.
 --
--- KEYS  1 the subscriptions   2 counters
+-- KEYS  1 the subscriptions
 -- ARGV  how many ms ago this supervisor started, '1' if no expand worker is older than it, the handlers' names
 local now = now_ms()
 local is_subscribed = {}
-
-local function had_events(name)
-  for _, kind in ipairs({'report', 'reply', 'unknown'}) do
-    for _, outcome in ipairs({'.queued:', '.filtered:'}) do
-      if redis.call('HEXISTS', KEYS[2], kind .. outcome .. name) == 1 then return true end
-    end
-  end
-end
 
 for i = 3, #ARGV do
   local name = ARGV[i]
   is_subscribed[name] = true
   local text = redis.call('HGET', KEYS[1], name)
   if not text then
-    text = had_events(name) and '0-' or '?'
+    text = '?'
   elseif text:match('%d$') then
     text = text .. ',?'
   end

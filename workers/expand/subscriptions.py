@@ -8,7 +8,6 @@ Redis, a field for each handler in `cb:subscriptions`:
     1795000000000-                              from this time on (ms since 1970, Redis's clock)
     1795000000000-1795100000000,1795200000000-  it was named, then not, then again
     ?                                           named, but older expand workers are still running
-    0-                                          it had events before subscriptions were recorded: start unknown
 """
 
 import math
@@ -39,11 +38,6 @@ class Subscriptions(Struct, frozen=True):
 
     times: tuple[tuple[float, float], ...]
     is_pending: bool = False
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether the handler had events before its subscriptions were recorded."""
-        return any(begin == 0 for begin, _ in self.times)
 
     @property
     def since_ms(self) -> float | None:
@@ -122,7 +116,7 @@ class SubscriptionWriter:
         self._check_at = now + _CHECK_SECONDS
         is_oldest = not any(started < self._started for started in worker_start_times(self._connection))
         elapsed_ms = int((now - self._began) * 1000)
-        self._script(keys=[keys.SUBSCRIPTIONS, keys.COUNTS], args=[elapsed_ms, int(is_oldest), *self._handlers])
+        self._script(keys=[keys.SUBSCRIPTIONS], args=[elapsed_ms, int(is_oldest), *self._handlers])
         self._is_written = is_oldest
 
 

@@ -168,7 +168,6 @@ def test_events_that_it_missed_while_it_was_not_named_are_enqueued_and_no_others
     [
         (None, "no expand worker knows 'fresh'"),
         ("?", "are still running"),
-        ("0-", "before its subscription was recorded"),
     ],
 )
 def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
@@ -311,16 +310,6 @@ def test_workers_that_do_not_know_the_handler_delay_its_subscription(harness: Ha
     assert len(recorded.times) == 2
 
 
-def test_a_handler_with_events_before_its_subscription_is_not_treated_as_new(harness: Harness) -> None:
-    harness.accept(status(record("1")))
-    harness.expand()
-    known_from_now_on(harness)
-
-    recorded = subscriptions.find(harness.connection, "fresh")
-    assert recorded is not None
-    assert recorded.is_unknown
-
-
 def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
@@ -331,5 +320,5 @@ def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
         expand.until(lambda: harness.waiting_jobs(queues.delivery_queue("fresh")), "an event")
     recorded = subscriptions.find(harness.connection, "fresh")
     assert recorded is not None
-    assert (recorded.is_pending, recorded.is_unknown) == (False, False)
+    assert not recorded.is_pending
     assert recorded.since_ms is not None
