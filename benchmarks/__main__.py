@@ -23,7 +23,6 @@ TABLES: Final = (
     "throughput_of_handlers",
     "growth",
     "cells",
-    "forget",
 )
 
 

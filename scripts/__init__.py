@@ -1,1 +1,1 @@
-"""What `make` runs: the standard library alone, as the service is not installed before."""
+"""What `make` runs to fill `.venv` and to build a release: it imports no package of the service."""

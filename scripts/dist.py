@@ -1,7 +1,8 @@
-"""Build what is released, a source archive and a wheel: from one commit the same bytes, wherever and whenever.
+"""Build what is released, a source archive and a wheel: from one commit the same bytes.
 
 They are built twice, in two folders with other rights and times, and compared. Only files of the commit come into them.
-The wheel is built of the source archive. Compression is zlib's, so another zlib may give other bytes.
+The wheel is built of the source archive. The tools are the locked ones. Another zlib may compress to
+other bytes.
 """
 
 import argparse
@@ -21,7 +22,7 @@ SUMS: Final = "SHA256SUMS"
 # The two calls of pyproject.toml's build backend (PEP 517), with the setuptools that is installed, which is locked.
 _CALL: Final = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 # What the environment could change: the order of sets, the language and zone of dates.
-_SET: Final = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+_FIXED: Final = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _UMASK: Final = 0o022
 
 
@@ -114,7 +115,7 @@ def _call(hook: str, source: Path, folder: Path, *, made_at: int) -> Path:
     _run(
         (sys.executable, "-P", "-c", _CALL, hook, str(folder)),
         cwd=source,
-        environment=_SET | {"SOURCE_DATE_EPOCH": str(made_at)},
+        environment=_FIXED | {"SOURCE_DATE_EPOCH": str(made_at)},
     )
     (made,) = set(folder.iterdir()) - known
     return made

@@ -130,7 +130,7 @@ def seen_marks(digests: Iterable[str]) -> bytes:
         marks = bytes.fromhex("".join(texts))
     except ValueError:
         marks = b""
-    # It skips blanks.
+    # `bytes.fromhex` skips blanks.
     if 2 * len(marks) != 24 * len(texts) or not {24}.issuperset(map(len, texts)):
         raise ValueError("a mark is a digest of 24 hexadecimal digits")
     return marks

@@ -23,7 +23,7 @@ LAST_RETRIED: Final = "last_retried_at"
 LAST_DEAD: Final = "last_dead_at"
 
 _BY_HANDLER: Final = {DELIVERY: LAST_DELIVERED, RETRIED: LAST_RETRIED, DEAD: LAST_DEAD}
-# All that is known of a handler in `cb:metrics`, by the first word of its name.
+# What calls and settlements add to `cb:metrics`, by the first word of the name: `handlers forget` deletes it.
 HANDLER_METRICS: Final = (CALL, *_BY_HANDLER, *_BY_HANDLER.values())
 
 

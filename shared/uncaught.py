@@ -51,7 +51,7 @@ def _in_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _shown_name(name: str) -> str:
-    """Return a thread's name; "other" for one that is no plain word: a handler may have made it of an event (I9)."""
+    """Return a thread's name; "other" for one that is not a plain word: a handler may have made it of an event (I9)."""
     return name if _PLAIN_NAME.fullmatch(name) and not _MANY_DIGITS.search(name) else "other"
 
 

@@ -52,7 +52,7 @@ _MAX_UNCOUNTED_BYTES: Final = 1 << 20
 # The envelope's texts are copied into each record of a body (4 MiB hold 130,000): a long text would fill Redis. The
 # gateway's own texts, of 36 and at most 255 characters with 50,000 records, stay below this, however they are escaped.
 _MAX_ENVELOPE_CHARACTERS: Final = 16 << 20
-# As numbers: of a byte as `bytes`, Python first finds out that it is none.
+# As integers: `in` reads a `bytes` operand only after it has tried it as an integer.
 _BACKSLASH: Final = ord("\\")
 _LINE_FEED: Final = ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"

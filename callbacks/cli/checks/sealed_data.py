@@ -10,5 +10,5 @@ def check_seal_keys(loaded: Settings) -> Iterator[CheckResult]:
     """Yield which key seals and which only open, if there are any."""
     if loaded.seal_keys:
         newest, *older = (key.id.hex() for key in loaded.seal_keys)
-        opens = f"; {', '.join(older)} only opens what is there" if older else ""
+        opens = f"; it opens what is sealed with {' and '.join(older)} too" if older else ""
         yield CheckResult("ok", f"what waits is sealed with key {newest}{opens}")

@@ -18,7 +18,7 @@ from workers.handlers.sql import schema
 from workers.handlers.sql.database_url import DatabaseUrl, opened_engine
 from workers.handlers.sql.tables import messages, replies, statuses
 
-# A quarter of what a writer should have to wait at most, as a transaction may take some times what the last one took.
+# A quarter of what a writer should have to wait at most, as a transaction may take several times as long as the last.
 _GOAL_SECONDS: Final = 0.025
 _MIN_ROWS: Final = 10
 _FIRST_ROWS: Final = 100
