@@ -14,9 +14,9 @@
                             not take has changed (see ingest/spool/report.py); why= or callbacks=
     spool_refused           neither Redis nor the spool took callbacks= since=; the gateway still sends the first
                             of them for left_seconds=, then they are lost
-    spool_record            a damaged record; its bytes were moved to the file moved_to=, or stay in the spool
-                            because of the error not_moved=; or one that is sealed with a key that this process
-                            does not have, which stays: not_drained=
+    spool_record            a damaged record; its bytes were moved to the file moved_to=, or stay in the spool because
+                            of the error not_moved=. Or the first of those that are sealed with a key that is not in
+                            CALLBACKS_SEAL_KEYS_FILE: not_drained= names the key, and they stay
     spool_malformed         SQLite cannot read a spool; it was renamed to moved_to=, and a new one was made
     spool_taken_over        this process drains the spool of a dead process, with callbacks=
     spool_takeover_failed   the spool of a dead process cannot be opened: error=; it is tried again

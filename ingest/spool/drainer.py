@@ -49,7 +49,7 @@ class SpoolDrainer:
                 if time.monotonic() >= next_check_seconds:
                     next_check_seconds = time.monotonic() + CHECK_SECONDS
                     await self._check_folder()
-                if self._folder.backlog.callbacks and self._may_drain():
+                if self._folder.backlog.drainable and self._may_drain():
                     is_moved = await self._drain_batch()
             except StoreUnavailable as exc:
                 self._report.failed(exc)
@@ -73,7 +73,7 @@ class SpoolDrainer:
         """Drain one batch. Return whether any of it is in Redis now. Raises StoreUnavailable if the disk fails."""
         batch = await self._thread.run(self._folder.next_batch)
         if batch is None:
-            self._report.drained(0)  # what remained was damaged
+            self._report.drained(0)  # what remained was damaged, or sealed with a missing key
             return False
         if len(batch.rows) == 1 or not await self._write(batch.rows):
             return await self._drain_one_by_one(batch)

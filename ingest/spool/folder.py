@@ -30,11 +30,15 @@ class SpoolFull(StoreUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for Redis: how many callbacks, the time of the oldest (ms since 1970), the bytes in the folder."""
+    """What waits for Redis: how many callbacks, the time of the oldest (ms since 1970), the bytes in the folder.
+
+    `drainable` are the callbacks without those that this process cannot read.
+    """
 
     callbacks: int = 0
     oldest_ms: int | None = None
     size_bytes: int = 0
+    drainable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class SpoolFolder:
     def next_batch(self) -> DrainBatch | None:
         """Return what to drain next, from dead processes first. After the last one return None, then start again.
 
-        Raises DiskUnavailable.
+        None is returned too after much that this process cannot read. Raises DiskUnavailable.
         """
         for spool in [*self._others, self._own_spool()]:
             rows = spool.read()
@@ -185,6 +189,7 @@ class SpoolFolder:
             sum(spool.callbacks for spool in held),
             min((spool.oldest_ms for spool in held if spool.oldest_ms is not None), default=None),
             self._size_bytes(),
+            sum(spool.callbacks - spool.left_callbacks for spool in held),
         )
 
     def _size_bytes(self) -> int:

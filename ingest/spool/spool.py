@@ -73,8 +73,10 @@ class Spool:
         # whole file can be deleted, which needs none.
         self._undeleted: set[int] = set()
         # Rows that are skipped and stay: damaged ones that could not be moved to a file, and those that are sealed with
-        # a key that this process does not have.
+        # a key that this process does not have. And how many callbacks are in them.
         self._left: set[int] = set()
+        self.left_callbacks = 0
+        self._logged: set[str] = set()
 
     @classmethod
     def acquire(cls, path: Path, *, make: bool) -> Self | None:
@@ -109,17 +111,19 @@ class Spool:
     def read(self) -> list[SpoolRow]:
         """Return the next rows, in order, as many as one commit takes. After the last return none, then start again.
 
-        They stay until they are removed. Damaged rows are moved to files. Raises DiskUnavailable.
+        They stay until they are removed. Damaged rows are moved to files. None are returned too if as many as one
+        commit takes could not be read: then the next call continues. Raises DiskUnavailable.
         """
         rows: list[SpoolRow] = []
         damaged: list[_Damaged] = []
+        is_last = True
         try:
-            self.file.run(lambda db: self._read(db, rows, damaged))
+            is_last = self.file.run(lambda db: self._read(db, rows, damaged))
         except SpoolMalformed as exc:
             self.file.replace_malformed(exc)
         for row in damaged:
             self._move_to_file(row, "damaged")
-        if not rows:
+        if not rows and is_last:
             self._cursor = 0
         return rows
 
@@ -137,7 +141,7 @@ class Spool:
         self._move_to_file(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
 
     def _count(self, db: sqlite3.Connection) -> None:
-        self.batches = self.callbacks = self._cursor = 0
+        self.batches = self.callbacks = self.left_callbacks = self._cursor = 0
         self.oldest_ms = None
         self.damaged = False
         self._undeleted.clear()
@@ -158,37 +162,46 @@ class Spool:
             self.batches += 1
             self.callbacks += 1
 
-    def _read(self, db: sqlite3.Connection, rows: list[SpoolRow], damaged: list[_Damaged]) -> None:
+    def _read(self, db: sqlite3.Connection, rows: list[SpoolRow], damaged: list[_Damaged]) -> bool:
+        """Read some rows into `rows` and `damaged`. Return whether no others follow."""
         callbacks = size_bytes = 0
-        # CAST, as damage can change the type of a value.
-        sql = """SELECT id, CAST(callbacks AS INTEGER), CAST(digest AS BLOB), CAST(entries AS BLOB)
-            FROM batches WHERE id > ? ORDER BY id"""
         try:
-            with closing(db.execute(sql, (self._cursor,))) as found:
-                for number, inside, digest, raw in found:
+            # Only the ids: what is skipped may be much, and is not read again.
+            with closing(db.execute("SELECT id FROM batches WHERE id > ? ORDER BY id", (self._cursor,))) as found:
+                for (number,) in found:
                     if number not in self._undeleted and number not in self._left:
-                        callbacks += inside
+                        inside, digest, raw = _fetch(db, number)
+                        is_first = not callbacks
+                        # What cannot be read counts too: appends wait until this returns.
+                        callbacks += max(1, inside)
                         size_bytes += len(raw)
-                        if rows and (callbacks > MAX_CALLBACKS or size_bytes > MAX_BYTES):
-                            return
+                        if not is_first and (callbacks > MAX_CALLBACKS or size_bytes > MAX_BYTES):
+                            return False
                         try:
                             entries = _unpack(raw, digest)
                         except SealKeyMissing as exc:
-                            self._leave(number, inside, str(exc))
-                            continue
-                        if entries is None:
-                            damaged.append(_Damaged(number, self.file.epoch, inside, raw))
+                            self._leave_sealed(number, inside, str(exc))
                         else:
-                            rows.append(SpoolRow(number, self.file.epoch, entries, raw))
+                            if entries is None:
+                                damaged.append(_Damaged(number, self.file.epoch, inside, raw))
+                            else:
+                                rows.append(SpoolRow(number, self.file.epoch, entries, raw))
                     self._cursor = number
         except sqlite3.DatabaseError as exc:
             if not rows or not is_malformed(exc):
                 raise
             self.damaged = True  # the next read begins there
+        return True
 
-    def _leave(self, number: int, callbacks: int, why: str) -> None:
+    def _leave(self, number: int, callbacks: int) -> None:
         self._left.add(number)
-        log.logger.error("spool_record", file=self.file.path.name, record=number, callbacks=callbacks, not_drained=why)
+        self.left_callbacks += callbacks
+
+    def _leave_sealed(self, number: int, callbacks: int, why: str) -> None:
+        self._leave(number, callbacks)
+        if why not in self._logged:  # it names the key, and there may be many more records
+            self._logged.add(why)
+            log.logger.error("spool_record", file=self.file.path.name, record=number, not_drained=why)
 
     def _move_to_file(self, row: _Damaged, why: str) -> None:
         if row.epoch != self.file.epoch:
@@ -200,7 +213,7 @@ class Spool:
             write_new(target, row.raw)
         except OSError as exc:
             log.logger.error("spool_record", **fields, not_moved=error_name(exc))
-            self._left.add(row.id)
+            self._leave(row.id, row.callbacks)
             return
         log.logger.error("spool_record", **fields, moved_to=target.name)
         self._delete_rows([row.id], row.callbacks)
@@ -231,6 +244,20 @@ class Spool:
     def _oldest(self, db: sqlite3.Connection) -> int | None:
         with closing(db.execute("SELECT id, CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id")) as found:
             return next((oldest_ms for number, oldest_ms in found if number not in self._undeleted), None)
+
+
+def _fetch(db: sqlite3.Connection, number: int) -> tuple[int, bytes, bytes]:
+    # CAST, as damage can change the type of a value.
+    sql = """SELECT CAST(callbacks AS INTEGER), CAST(digest AS BLOB), CAST(entries AS BLOB)
+        FROM batches WHERE id = ?"""
+    with closing(db.execute(sql, (number,))) as found:
+        row: tuple[int, bytes, bytes] | None = found.fetchone()
+    if row is None:
+        # Listed, and not found by its id.
+        error = sqlite3.DatabaseError("row missing")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+    return row
 
 
 def _unpack(raw: bytes, digest: bytes) -> Sequence[BatchEntry] | None:

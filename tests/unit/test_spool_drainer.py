@@ -8,6 +8,8 @@ import pytest
 
 from ingest.group_commit import BatchEntry, Destination
 from ingest.spool.folder import DrainBatch
+from shared import sealed_data
+from shared.seal_keys import SealKey
 from tests.unit.spools import Redis, callback, running, spool, until
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -127,3 +129,28 @@ def test_an_unexpected_error_is_logged_and_draining_continues(
     asyncio.run(scenario())
     assert "action=unexpected_error where=drain count=1 error=KeyError" in caplog.text
     assert private not in caplog.text
+
+
+def test_nothing_is_read_while_only_what_cannot_be_read_remains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed_data, "_ciphers", None)
+
+    async def scenario() -> None:
+        redis = Redis()
+        redis.blocked_reason = "away"
+        folder = spool(tmp_path)
+        async with running(redis, folder) as store:
+            sealed_data.use([SealKey(b"old1", b"o" * 32)])
+            await store.write([callback("a")])
+            sealed_data.use([SealKey(b"new1", b"n" * 32)])
+            await store.write([callback("b")])
+            redis.blocked_reason = None
+            await until(lambda: redis.accepted == ["b"] and folder.backlog.callbacks == 1)
+            assert store.report.checks()["spool"]["waiting_callbacks"] == 1
+            reads: list[bool] = []
+            monkeypatch.setattr(folder, "next_batch", lambda: reads.append(True))
+            await asyncio.sleep(0.05)
+            assert not reads
+
+    asyncio.run(scenario())

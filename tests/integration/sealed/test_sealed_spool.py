@@ -1,7 +1,7 @@
 """The spool: what it holds is sealed, waits for its key if that is missing, and is found by `forget` where it opens."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +9,7 @@ import pytest
 
 from ingest.group_commit import BatchEntry
 from ingest.spool.folder import SpoolFolder
+from ingest.spool.spool import _unpack
 from shared import sealed_data
 from shared.batches import Accepted
 from shared.number_search import NumberSearch
@@ -71,6 +72,38 @@ def test_what_is_sealed_with_a_missing_key_stays_and_holds_back_nothing(spool: S
     assert drain(after) == [callback("1")]
     assert after.backlog.callbacks == 0
     after.close()
+
+
+def test_what_is_sealed_with_a_missing_key_is_read_once_some_at_a_time(
+    spool: SpoolFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read: list[bytes] = []
+
+    def counted(raw: bytes, digest: bytes) -> Sequence[BatchEntry] | None:
+        read.append(raw)
+        return _unpack(raw, digest)
+
+    monkeypatch.setattr("ingest.spool.spool._unpack", counted)
+    for _ in range(12):
+        spool.append([callback("1")] * 100)
+    sealed_data.use([NEW])
+
+    per_call: list[int] = []
+    for _ in range(3):
+        before = len(read)
+        assert spool.next_batch() is None
+        per_call.append(len(read) - before)
+    assert per_call == [5, 5, 2]
+    assert (spool.backlog.callbacks, spool.backlog.drainable) == (1200, 0)
+    assert spool.next_batch() is None
+    assert len(read) == 12
+    assert caplog.text.count("action=spool_record") == 1
+
+    spool.append([callback("2")])
+    assert spool.backlog.drainable == 1
+    assert drain(spool) == [callback("2")]
+    assert len(read) == 13
+    assert (spool.backlog.callbacks, spool.backlog.drainable) == (1200, 0)
 
 
 def test_an_open_spool_counts_as_one_that_mentions_the_number(spool: SpoolFolder, folder: Path) -> None:
