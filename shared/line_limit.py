@@ -27,13 +27,14 @@ REPEATED: Final = frozenset(
         "job_replace_failed",
         "job_requeued",
         "job_run_stale",
+        "job_sealed",
         "job_split",
         "job_unreadable",
         "run_split",
     )
 )
 # Two of these lines with the same values of these fields are of one kind. `error` may be another for each event.
-_KIND_FIELDS: Final = ("queue", "handler", "cause")
+_KIND_FIELDS: Final = ("queue", "handler", "cause", "key")
 # Two lines of a library are of one kind if they begin the same: what it fills in comes later.
 _KIND_CHARACTERS: Final = 32
 

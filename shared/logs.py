@@ -29,6 +29,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_end_unconfirmed
                         the job is done, and Redis did not answer when that was written
     job_failed          a job failed as a whole: it is retried later and alone, from where it was; failures= so far
+    job_sealed          a job waits for the key= with which it is sealed, which is not in CALLBACKS_SEAL_KEYS_FILE;
+                        count= how many times jobs were tried since the last line
     job_replace_failed  a failed job could not be split or moved to the failures; it is retried later
     job_split           a job failed alone: each of its items is now a job of its own: items=
     job_moved_to_failures

@@ -29,6 +29,10 @@ class Sealed(ValueError):
 class SealKeyMissing(Sealed):
     """Sealed with a key that this process does not have: it can be read when the key is given."""
 
+    def __init__(self, why: str, key_id: bytes) -> None:
+        super().__init__(why)
+        self.key_id = key_id.hex()
+
 
 # Of the whole process: RQ reads jobs with a class of ours, and passes it nothing.
 _ciphers: "SealCiphers | None" = None
@@ -105,15 +109,23 @@ def _find_whole(data: bytes) -> SealedPart | None:
     return part if part.end == len(data) else None
 
 
+def find_missing_key(error: BaseException | None) -> str | None:
+    """Return the id of the key that is missing, if this is why an error was raised."""
+    while error is not None and not isinstance(error, SealKeyMissing):
+        error = error.__cause__
+    return None if error is None else error.key_id
+
+
 def _open(part: SealedPart, context: bytes) -> bytes:
     if _ciphers is None:
         raise SealKeyMissing(
-            _missing(part, "and CALLBACKS_SEAL_KEYS_FILE is not set: set it to the file with that key")
+            _missing(part, "and CALLBACKS_SEAL_KEYS_FILE is not set: set it to the file with that key"), part.key_id
         )
     try:
         text = _ciphers.open(part, context)
     except KeyError:
-        raise SealKeyMissing(_missing(part, "which is not in CALLBACKS_SEAL_KEYS_FILE: add it to that file")) from None
+        why = _missing(part, "which is not in CALLBACKS_SEAL_KEYS_FILE: add it to that file")
+        raise SealKeyMissing(why, part.key_id) from None
     if text is None:
         raise Sealed(Sealed.__doc__)
     return text

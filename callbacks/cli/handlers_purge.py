@@ -44,7 +44,7 @@ def purge(*, name: str, yes: bool, as_json: bool) -> None:
                 abort=True,
                 err=True,
             )
-        unreadable = 0
+        unreadable, why = 0, ""
         with (
             handler_argument.record(client, "purge", name, number=before.total) as progress,
             click.progressbar(
@@ -56,6 +56,7 @@ def purge(*, name: str, yes: bool, as_json: bool) -> None:
         ):
             for part in purger.run():
                 progress.done, unreadable = progress.done + part.events, unreadable + part.unreadable
+                why = why or part.unreadable_why
                 bar.update(part.events)
         left = queue_state.read_state(client, name)
     if as_json:
@@ -63,5 +64,5 @@ def purge(*, name: str, yes: bool, as_json: bool) -> None:
     else:
         click.echo(f"dropped: {progress.done:,}" + (f"; left: {left.total:,}" if left.total else ""))
         if unreadable:
-            click.echo(f"{counted(unreadable, 'job')} of a newer release left.", err=True)
+            click.echo(f"{counted(unreadable, 'job')} left that cannot be read; the first: {why}", err=True)
     sys.exit(1 if unreadable else 0)

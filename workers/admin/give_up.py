@@ -30,7 +30,10 @@ from workers.runtime.settlement import (
 _JOBS_PER_STEP: Final = 100
 _BYTES_PER_STEP: Final = 2 << 20
 _NO_ERROR: Final = "an operator gave up on it"
-LEFT_TEXT: Final = "not given up on: this service failed with the whole job, or a newer release wrote it"
+LEFT_TEXT: Final = (
+    "not given up on: this service failed with the whole job, a newer release wrote it, or it is sealed with a key "
+    "that is not in CALLBACKS_SEAL_KEYS_FILE"
+)
 # As give_up.lua returns them.
 _DONE, _LEFT = 1, -1
 

@@ -32,10 +32,11 @@ class StillRunning(CallbacksError):
 
 
 class Purged(Struct, frozen=True):
-    """One step: how many events were discarded, and how many jobs were left because a newer release wrote them."""
+    """One step: how many events were discarded, how many jobs were left that cannot be read, and why the first."""
 
     events: int
     unreadable: int = 0
+    unreadable_why: str = ""
 
 
 class _WaitingJob(Struct, frozen=True):
@@ -115,25 +116,26 @@ class Purger:
             # One job is read even if it alone is larger.
             ids = queue_jobs.limit_by_bytes(self._connection, ids, _BYTES_PER_READ) or ids[:1]
             number -= len(ids)
-            jobs, unreadable = self._read_jobs(ids)
+            jobs, errors = self._read_jobs(ids)
             purged = self._purge_jobs(jobs)
             done = sum(job.events for job, is_done in zip(jobs, purged, strict=True) if is_done)
-            skipped += unreadable
-            yield Purged(done, unreadable)
+            skipped += len(errors)
+            yield Purged(done, len(errors), errors[0] if errors else "")
 
-    def _read_jobs(self, ids: Sequence[str]) -> tuple[list[_WaitingJob], int]:
+    def _read_jobs(self, ids: Sequence[str]) -> tuple[list[_WaitingJob], list[str]]:
+        """Return the jobs that can be read, and for each other one the error."""
         jobs: list[_WaitingJob] = []
-        unreadable = 0
+        errors: list[str] = []
         for job_id in ids:
             (coalesced,) = queue_jobs.read_coalesced(self._connection, [job_id])
             counts: Counter[str] = Counter()
             try:
                 parts = [(part, self._count_unsettled(part, counts)) for part in (job_id, *coalesced)]
-            except (msgspec.MsgspecError, ValueError):
-                unreadable += 1
+            except (msgspec.MsgspecError, ValueError) as exc:
+                errors.append(str(exc))
                 continue
             jobs.append(_WaitingJob(job_id, tuple(parts), counts, counts.total()))
-        return jobs, unreadable
+        return jobs, errors
 
     def _count_unsettled(self, job_id: str, counts: Counter[str]) -> str:
         """Count what is left of one job, and return its progress."""

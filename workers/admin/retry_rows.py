@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, progress, queue_jobs
+from shared import events, progress, queue_jobs, sealed_data
 from shared.counted import counted
 from shared.stored_times import stored_time
 from workers.failures import event_summary
@@ -85,9 +85,9 @@ class RetryFilter(Struct, frozen=True, kw_only=True):
 class RetryRow(Struct, frozen=True, kw_only=True):
     """A retry as a list shows it: an event, its last error, which attempt is due, of how many, and when.
 
-    `id` is the event's; it and what follows is None if a newer release wrote the event. `attempts` is None if this is
-    not known. `events` is how many are left in its job; the first that matches is shown. `matching_ids`: those of all
-    that match, if some were asked for by id.
+    `id` is the event's; it and what follows is None if a newer release wrote the event, or its key is missing.
+    `attempts` is None if this is not known. `events` is how many are left in its job; the first that matches is shown.
+    `matching_ids`: those of all that match, if some were asked for by id.
     """
 
     handler: str
@@ -129,6 +129,8 @@ def make_row(
         (settled,) = stored.values
         done = progress.parse(as_text(settled or progress.NOTHING))
         left = events.decode_each([event for position, event in enumerate(encoded) if position not in done])
+    except sealed_data.SealKeyMissing as exc:
+        return None if wanted.reads_events else msgspec.structs.replace(row, error=str(exc))
     except (msgspec.MsgspecError, ValueError):
         return None if wanted.reads_events else row  # written by a newer release
     matching = [event for event in left if wanted.matches(event)]

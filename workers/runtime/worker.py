@@ -20,7 +20,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.utils import now
 from rq.worker import WorkerStatus
 
-from shared import queues
+from shared import queues, sealed_data
 from shared.structured_log import get_logger
 from workers.runtime.completion_journal import CompletionJournal, Completions
 from workers.runtime.job_transitions import JobTransitions
@@ -278,7 +278,11 @@ class QueueWorker(SimpleWorker):
             failed = self._read_failed_job(self.connection, queue.name, job.id)
             replacement = failed.replacement(error, completions)
             name, job_id = queue.name, job.id
-            log.error("job_failed", queue=name, job=job_id, failures=failed.failures, exc_info=error)
+            key = sealed_data.find_missing_key(error)
+            if key is None:
+                log.error("job_failed", queue=name, job=job_id, failures=failed.failures, exc_info=error)
+            else:
+                log.error("job_sealed", queue=name, key=key)
             if replacement is None:
                 return self._transitions.requeue(execution, to="later", finished=completions)
             if replacement.jobs:
