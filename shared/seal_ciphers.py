@@ -8,8 +8,8 @@ fourteen times as long.
 
 import itertools
 import os
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,6 +24,9 @@ _NONCE_BYTES: Final = 12
 # One for each process whose parts still wait.
 _CIPHERS_KEPT: Final = 256
 
+# What names the cipher in a part, the cipher, and the numbers that it has not used.
+_Sealing: TypeAlias = tuple[bytes, AESGCM, Iterator[int]]
+
 
 class SealCiphers:
     """The first key seals, each opens."""
@@ -32,20 +35,21 @@ class SealCiphers:
         self._newest = keys[0]
         self._secrets = {key.id: key.secret for key in keys}
         self._opening: dict[bytes, AESGCM] = {}
-        self.renew_salt()
+        self._sealing: _Sealing | None = None
 
-    def renew_salt(self) -> None:
-        """Use another salt from now on, as a forked process must: it would go on with its parent's numbers."""
-        salt = os.urandom(SALT_BYTES)
-        # Replaced as one, as another thread may seal at this moment.
-        self._sealing = (self._newest.id + salt, _derive_cipher(self._newest.secret, salt), itertools.count())
+    def drop_salt(self) -> None:
+        """Draw another salt before the next part, as a forked process must: it would go on with its parent's numbers.
+
+        Nothing is drawn or derived here, which could fail: Python only prints what a hook of a fork raises.
+        """
+        self._sealing = None
 
     def seal(self, text: bytes, context: bytes) -> bytes:
         """Return a text sealed for its context, as it is stored."""
-        cipher_id, cipher, numbers = self._sealing
+        cipher_id, cipher, numbers = self._sealing or self._draw_salt()
         number = next(numbers)
         if number > MAX_NUMBER:
-            self.renew_salt()
+            self.drop_salt()
             return self.seal(text, context)
         return sealed_part.pack(cipher_id, number, cipher.encrypt(number.to_bytes(_NONCE_BYTES), text, context))
 
@@ -56,6 +60,16 @@ class SealCiphers:
             return cipher.decrypt(part.number.to_bytes(_NONCE_BYTES), part.ciphertext, context)
         except InvalidTag:
             return None
+
+    def _draw_salt(self) -> _Sealing:
+        salt = os.urandom(SALT_BYTES)
+        # Replaced as one, as another thread may seal at this moment.
+        self._sealing = sealing = (
+            self._newest.id + salt,
+            _derive_cipher(self._newest.secret, salt),
+            itertools.count(),
+        )
+        return sealing
 
     def _add_cipher(self, cipher_id: bytes) -> AESGCM:
         cipher = _derive_cipher(self._secrets[cipher_id[:ID_BYTES]], cipher_id[ID_BYTES:])

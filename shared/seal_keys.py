@@ -1,7 +1,6 @@
 """The keys of CALLBACKS_SEAL_KEYS_FILE: one a line, the newest first. No error and no repr shows any of a key."""
 
 import base64
-import binascii
 import hashlib
 import importlib.util
 import re
@@ -33,7 +32,7 @@ def parse_seal_keys(value: str) -> tuple[SealKey, ...]:
     if importlib.util.find_spec("cryptography") is None:
         raise ValueError(f"needs the package cryptography: {install_command('seal')}")
     try:
-        lines = Path(value).read_text(encoding="utf-8").splitlines()
+        lines = Path(value).read_text(encoding="utf-8-sig").splitlines()
     except OSError as exc:
         raise ValueError(f"{value} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError:
@@ -62,7 +61,7 @@ def _parse_line(line: str) -> SealKey | None:
         secret = (
             bytes.fromhex(line) if re.fullmatch(r"[0-9a-fA-F]{64}", line) else base64.b64decode(line, validate=True)
         )
-    except binascii.Error:
+    except ValueError:  # not base64, or a character that is not ASCII
         return None
     if len(secret) != KEY_BYTES or len(set(secret)) < _MIN_DIFFERENT_BYTES:
         return None

@@ -1,8 +1,9 @@
 """Sealed data: what waits in Redis and in the spool is encrypted, if CALLBACKS_SEAL_KEYS_FILE names a file of keys.
 
 A sealed part stands where its plain text would stand, in the middle of a job's JSON too. Redis's scripts move parts
-without reading them. A part opens only in the context that it was sealed for: one that was moved elsewhere counts as
-damaged. Without keys nothing is sealed; what was stored before there were any is read as it is.
+without reading them. A part opens only in the context that it was sealed for, otherwise it counts as damaged; all
+events have one context, as they move from job to job. Without keys nothing is sealed; what was stored before there were
+any is read as it is.
 """
 
 import os
@@ -135,9 +136,9 @@ def _missing(part: SealedPart, what: str) -> str:
     return f"sealed with key {part.key_id.hex()}, {what}"
 
 
-def _renew_salt() -> None:
+def _drop_salt() -> None:
     if _ciphers is not None:
-        _ciphers.renew_salt()
+        _ciphers.drop_salt()
 
 
-os.register_at_fork(after_in_child=_renew_salt)
+os.register_at_fork(after_in_child=_drop_salt)

@@ -57,6 +57,8 @@ def test_no_repr_shows_a_key(file: Path) -> None:
         "00" * 32,
         FIRST_TEXT[:-3],
         f"{FIRST_TEXT} # the first",
+        f"“{FIRST_TEXT}”",
+        f"{FIRST_TEXT[:-1]}ä",
     ],
 )
 def test_a_line_that_is_not_a_key_is_named_and_not_shown(file: Path, line: str) -> None:
@@ -66,6 +68,12 @@ def test_a_line_that_is_not_a_key_is_named_and_not_shown(file: Path, line: str) 
 
     assert found.startswith(f"CALLBACKS_SEAL_KEYS_FILE: {file}: line 2 is not a key")
     assert line not in found
+
+
+def test_the_mark_with_which_an_editor_begins_a_file_is_no_part_of_a_key(file: Path) -> None:
+    file.write_text(FIRST_TEXT, encoding="utf-8-sig")
+
+    assert [key.secret for key in settings.load({"CALLBACKS_SEAL_KEYS_FILE": str(file)}).seal_keys] == [FIRST]
 
 
 def test_a_key_stands_there_once(file: Path) -> None:

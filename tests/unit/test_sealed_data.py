@@ -118,6 +118,25 @@ def test_no_salt_and_number_come_twice_not_even_in_a_forked_process() -> None:
     assert sealed_data.unseal(b"".join(found), "events") == TEXT * 120
 
 
+def test_a_forked_process_that_cannot_draw_a_salt_seals_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed_data.seal(TEXT, "events")
+    monkeypatch.setattr("shared.seal_ciphers.os.urandom", fail)
+    child = os.fork()
+    if child == 0:
+        try:
+            sealed_data.seal(TEXT, "events")
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+
+
+def fail(_size: int) -> bytes:
+    raise OSError("no random bytes")
+
+
 def test_a_new_salt_comes_after_the_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.seal_ciphers.MAX_NUMBER", 1)
 
