@@ -2,9 +2,13 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
 
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhdw])")
+_Rfc3339: TypeAlias = Annotated[datetime, Meta(tz=True)]
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -19,15 +23,22 @@ def parse_age(text: str) -> datetime:
         raise ValueError(f"{text!r} is too long: it is before the year 1") from None
 
 
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: str, *, is_rfc3339: bool = False) -> datetime:
     """Return the time in UTC that `text` is: an age, or a date, perhaps with a time; without a zone it is in UTC.
 
+    A time beyond the years 1 to 9999 in UTC becomes their end. `is_rfc3339`: a date must have a time and a zone.
     Raise ValueError.
     """
     if _AGE.fullmatch(text.strip().lower()):
         return parse_age(text)
     try:
-        at = datetime.fromisoformat(text.strip())
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a time: use 90s, 30m, 2h or 7d, or 2026-01-31 or 2026-01-31T18:00") from None
+        at = msgspec.convert(text, _Rfc3339) if is_rfc3339 else datetime.fromisoformat(text.strip())
+    except (msgspec.ValidationError, ValueError):
+        dates = "2026-01-31T18:00:00Z" if is_rfc3339 else "2026-01-31 or 2026-01-31T18:00"
+        raise ValueError(f"{text!r} is not a time: use 90s, 30m, 2h, 7d or 4w, or {dates}") from None
+    if at.tzinfo is None:
+        return at.replace(tzinfo=UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC) if at.year == 1 else datetime.max.replace(tzinfo=UTC)

@@ -207,6 +207,11 @@ def utc_time(unix_ms: int) -> datetime:
     return _EPOCH + timedelta(0, 0, unix_ms * 1000)  # in microseconds; by name it takes half as long again
 
 
+def to_unix_ms(at: datetime) -> int:
+    """Return a time in milliseconds since 1970, without what it has below a millisecond."""
+    return int(at.timestamp() * 1000)
+
+
 # The events of a callback were received at one time, and under load those of several callbacks.
 _received_at = functools.lru_cache(maxsize=64)(utc_time)
 

@@ -49,7 +49,12 @@ class _EventCounter:
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME")
-@click.option("--since", type=Age(), required=True, help="Events received since then: 90s, 30m, 2h, 7d.")
+@click.option(
+    "--since",
+    type=Age(),
+    required=True,
+    help="Events received since then: 90s, 30m, 2h, 7d, or 2026-01-31T18:00 in UTC.",
+)
 @click.option("--until", type=Age(), help="Only events received before then, likewise.")
 @click.option("--kind", type=click.Choice(("report", "reply")), help="Only this kind; without it, all that it takes.")
 @click.option(

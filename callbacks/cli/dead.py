@@ -17,6 +17,7 @@ from callbacks.cli.numbers_option import numbers_option
 from callbacks.cli.rate import Rate
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
+from shared.events import to_unix_ms
 from workers.admin import dead_letter_export, delivery_history, error_groups, replay_outcome
 from workers.admin.delivery_history import DeliveryAttempt
 from workers.admin.message_forms import Numbers, attempt_form, shown_number, to_plain
@@ -65,11 +66,15 @@ def list_letters(
         if handler is None:
             if by_error:
                 raise click.UsageError("Give HANDLER: --group counts the dead letters of one handler.")
+            if not wanted.matches_all:
+                raise click.UsageError(
+                    "Give HANDLER: --error, --since and --until filter the dead letters of one handler."
+                )
             _list_handlers(store, as_json=as_json)
             return
         _require_list(store, handler)
         if by_error:
-            for group in error_groups.read_groups(client, handler).groups:
+            for group in error_groups.read_groups(client, handler, wanted).groups:
                 found = {
                     "error": group.error,
                     "dead": group.dead,
@@ -113,7 +118,7 @@ def show(*, handler: str, event_id: str, numbers: Numbers, as_json: bool) -> Non
     """
     with failure_options.open_failures() as (client, store, _):
         letter = _shown(store.read_dead_letter(handler, event_id), numbers)
-        received_ms = int(letter.event.received_at.timestamp() * 1000)
+        received_ms = to_unix_ms(letter.event.received_at)
         attempts = delivery_history.read_attempts(client, letter.id, handler, received_ms=received_ms)
     if as_json:
         click.echo(_as_json(letter, attempts))
@@ -261,4 +266,4 @@ def _shown(letter: DeadLetter, numbers: Numbers) -> DeadLetter:
 def _as_json(letter: DeadLetter, attempts: Sequence[DeliveryAttempt]) -> bytes:
     fields = msgspec.structs.asdict(letter) | {"event": msgspec.Raw(letter.event.to_json().encode())}
     shown = {name: value for name, value in fields.items() if not name.startswith("whole_")}
-    return msgspec.json.encode(shown | {"history": to_plain(list(map(attempt_form, attempts)))})
+    return msgspec.json.encode(shown | {"delivery_log": to_plain(list(map(attempt_form, attempts)))})

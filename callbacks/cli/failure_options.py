@@ -92,10 +92,7 @@ def select(
     if wanted.matches_all:
         return ids or failures.store.snapshot(failure_list)
     found = tuple(row.id for row in iteration.iterate_rows(failures.connection, failure_list, wanted, ids=ids))
-    chosen = action_log.describe_filter(wanted)
-    if ids:
-        chosen = f"{action_log.describe_ids(len(ids))}: {chosen}"
-    return Matches(found, chosen)
+    return Matches(found, action_log.describe_selection(ids, wanted))
 
 
 def selection_size(selection: Selection | Matches) -> int:

@@ -16,7 +16,11 @@ _SINCE: Final = "7d"
 
 @click.command(cls=Command)
 @click.argument("job", metavar="[ID]", required=False)
-@click.option("--since", type=Age(), help=f"Messages first seen since: 30m, 2h, 7d.  [default: {_SINCE}; with ID: all]")
+@click.option(
+    "--since",
+    type=Age(),
+    help=f"Messages first seen since then: 30m, 2h, 7d, or 2026-01-31T18:00 in UTC.  [default: {_SINCE}; with ID: all]",
+)
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 def jobs(*, job: str | None, since: datetime | None, limit: int, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from callbacks.cli.message_deliveries import Deliveries
 from callbacks.cli.numbers_option import numbers_option
 from callbacks.cli.terminal_text import short
 from shared.counted import counted
+from shared.events import to_unix_ms
 from workers.admin import message_forms
 from workers.admin.message_forms import EventDeliveriesForm, Numbers, delivery_form, to_plain
 from workers.handlers.sql.history import Reply, Status, Timeline
@@ -48,11 +49,7 @@ def message(*, identifier: str, limit: int, numbers: Numbers, as_json: bool) -> 
             return
         raise click.ClickException(f"no message, no job and no event has the id {short(identifier)!r}")
     deliveries = message_deliveries.read_deliveries(
-        {
-            event.event_id: int(event.received_at.timestamp() * 1000)
-            for timeline in timelines
-            for event in _events(timeline)
-        }
+        {event.event_id: to_unix_ms(event.received_at) for timeline in timelines for event in _events(timeline)}
     )
     for timeline in (message_forms.mask_timeline(one, numbers) for one in timelines):
         click.echo(_as_json(timeline, deliveries) if as_json else _as_text(timeline, deliveries))

@@ -23,7 +23,9 @@ from workers.handlers.sql.jobs import read_jobs
 @click.command(cls=Command)
 @click.option("--to", "recipient", metavar="NUMBER", help="Only messages to this number, however it is written.")
 @click.option("--status", "statuses", multiple=True, help="Only messages with this current status; may be repeated.")
-@click.option("--since", type=Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
+@click.option(
+    "--since", type=Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d, or 2026-01-31T18:00 in UTC."
+)
 @click.option("--job", metavar="ID", help="Only messages of this job (api_job_id or client_job_id), and their summary.")
 @click.option(
     "--overdue",

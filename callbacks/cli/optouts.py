@@ -31,7 +31,7 @@ def optouts() -> None:
 
 
 @optouts.command("list", cls=Command)
-@click.option("--since", type=Age(), help="Only those since then: 90s, 30m, 2h, 7d.")
+@click.option("--since", type=Age(), help="Only those since then: 90s, 30m, 2h, 7d, or 2026-01-31T18:00 in UTC.")
 @click.option("--all", "select_all", is_flag=True, help="Also numbers that have opted in again.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
 @numbers_option

@@ -74,16 +74,13 @@ def _select(
 ) -> tuple[RemainingWork, str, int]:
     """Return what is to be done, in the words of the action log, and how many dead letters that is."""
     work = RemainingWork(task="replay", handler=failure_list.handler)
+    chosen = action_log.describe_selection(ids, wanted)
     if ids:
         found = tuple(row.id for row in iteration.iterate_rows(failures.connection, failure_list, wanted, ids=ids))
-        return msgspec.structs.replace(work, ids=found), action_log.describe_ids(len(found)), len(found)
+        return msgspec.structs.replace(work, ids=found), chosen, len(found)
     newest = Cursor.before(int(failures.store.snapshot(failure_list).until_ms))
     number = iteration.count(failures.connection, failure_list, wanted)
-    return (
-        msgspec.structs.replace(work, failure_filter=wanted, cursor=newest),
-        action_log.describe_filter(wanted),
-        number,
-    )
+    return msgspec.structs.replace(work, failure_filter=wanted, cursor=newest), chosen, number
 
 
 @contextmanager

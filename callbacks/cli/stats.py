@@ -24,7 +24,7 @@ _MAX_JOBS: Final = 20
     type=Age(),
     default="7d",
     show_default=True,
-    help="Messages first seen since: 30m, 2h, 7d.",
+    help="Messages first seen since then: 30m, 2h, 7d, or 2026-01-31T18:00 in UTC.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(*, since: datetime, as_json: bool) -> None:

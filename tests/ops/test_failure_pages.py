@@ -149,7 +149,9 @@ def test_failures_are_filtered_by_time(service: Service, window: Opened) -> None
     expect(page.get_by_text(re.compile("with an error that contains JSON since 2100-01-31"))).to_be_visible()
 
     page.goto(f"{service.ops_url}/quarantine?since=yesterday")
-    expect(page.get_by_role("main")).to_contain_text("'yesterday' is not a time: use 90s, 30m, 2h or 7d, or 2026-01-31")
+    expect(page.get_by_role("main")).to_contain_text(
+        "'yesterday' is not a time: use 90s, 30m, 2h, 7d or 4w, or 2026-01-31"
+    )
 
 
 def test_hostile_text_stays_text(service: Service, window: Opened) -> None:

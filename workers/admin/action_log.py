@@ -9,7 +9,7 @@ import getpass
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -223,6 +223,14 @@ def describe_filter(failure_filter: FailureFilter) -> str:
 def describe_ids(number: int) -> str:
     """Return the words for `number` failures that were named by their ids."""
     return f"{number:,} by id"
+
+
+def describe_selection(ids: Sequence[str], failure_filter: FailureFilter) -> str:
+    """Return which failures were chosen, in words: those of the ids, or all, and of these those that match."""
+    if not ids:
+        return describe_filter(failure_filter)
+    named = describe_ids(len(ids))
+    return named if failure_filter.matches_all else f"{named}: {describe_filter(failure_filter)}"
 
 
 def command_line_user() -> str:

@@ -79,7 +79,7 @@ class Backfill:
             len(batch),
         ]
         for event, encoded in batch:
-            received_ms = int(event.received_at.timestamp() * 1000)
+            received_ms = events.to_unix_ms(event.received_at)
             counter = keys.handler_counter(self._handler, event.kind, "queued")
             arguments += (counter, event.id, received_ms, sealed_data.seal(encoded, sealed_data.EVENTS))
         reply = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue), keys.SEEN], args=arguments)

@@ -13,6 +13,7 @@ from workers.deliver.error_text import masked_line
 from workers.failures.cursor import FailureFilter, IndexReader
 from workers.failures.failure import DeadLetterRow
 from workers.failures.failure_list import dead_letters_of
+from workers.failures.iteration import MATCHES_ALL
 
 # About forty round trips.
 MAX_SCANNED: Final = 20_000
@@ -45,10 +46,10 @@ class ErrorGroups(Struct, frozen=True):
     is_whole: bool
 
 
-def read_groups(connection: redis.Redis, handler: str) -> ErrorGroups:
-    """Return a handler's dead letters by their error. Raise redis.RedisError."""
+def read_groups(connection: redis.Redis, handler: str, wanted: FailureFilter = MATCHES_ALL) -> ErrorGroups:
+    """Return a handler's dead letters that match by their error. Raise redis.RedisError."""
     page = IndexReader(connection).read_rows(
-        dead_letters_of(handler), FailureFilter(), limit=MAX_SCANNED, max_scanned=MAX_SCANNED
+        dead_letters_of(handler), wanted, limit=MAX_SCANNED, max_scanned=MAX_SCANNED
     )
     newest: dict[str, DeadLetterRow] = {}
     oldest_at: dict[str, str] = {}

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from shared import keys
 from shared.counted import counted
+from shared.events import to_unix_ms
 from workers.admin import delivery_history
 from workers.admin.action_log import LoggedAction
 from workers.failures.failure_list import dead_letters_of
@@ -76,7 +77,7 @@ def read_outcome(connection: redis.Redis, action: LoggedAction) -> ReplayOutcome
     all_ids = list(dict.fromkeys(encoded[at : at + _ID_BYTES].hex() for at in range(0, len(encoded), _ID_BYTES)))
     ids = all_ids[:MAX_IDS]
     dead = _find_dead(client, handler, ids)
-    started_ms = int(action.started_at.timestamp() * 1000)
+    started_ms = to_unix_ms(action.started_at)
     history = delivery_history.read_history(connection, dict.fromkeys(ids, started_ms))
     delivered = retrying = 0
     for event_id in ids:

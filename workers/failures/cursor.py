@@ -13,6 +13,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
+from shared.events import to_unix_ms
 from shared.stored_times import stored_ms
 from workers.failures import failure, store
 from workers.failures.failure import DeadLetterRow, QuarantineRow
@@ -78,11 +79,11 @@ class FailureFilter(Struct, frozen=True, kw_only=True):
     @property
     def first_cursor(self) -> Cursor | None:
         """The cursor after which the matching failures begin; None for the newest failure."""
-        return None if self.until is None else Cursor.before(_ms(self.until) - 1)
+        return None if self.until is None else Cursor.before(to_unix_ms(self.until) - 1)
 
     def is_before_since(self, cursor: Cursor) -> bool:
         """Return whether an item, and so all that follow it, is too old to match."""
-        return self.since is not None and cursor.time_ms < _ms(self.since)
+        return self.since is not None and cursor.time_ms < to_unix_ms(self.since)
 
     def matches(self, row: Row) -> bool:
         """Return whether a failure matches."""
@@ -162,10 +163,6 @@ def _later(after: Cursor | None, first: Cursor | None) -> Cursor | None:
     if after is None or first is None:
         return after or first
     return min(after, first, key=lambda cursor: (cursor.time_ms, cursor.item_id))
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
 
 
 def _row(failure_list: FailureList, failure_id: str, values: Sequence[bytes]) -> Row:

@@ -17,6 +17,7 @@ import redis
 
 from shared import batches, keys
 from shared.background import Background
+from shared.events import to_unix_ms
 from shared.metrics import RETENTION_REMOVED, Metrics
 from shared.rate_limited_log import RateLimitedLog
 from shared.retention import RetentionState
@@ -77,7 +78,7 @@ class RetentionService:
                 state, failing_since_ms=state.failing_since_ms or batches.now_ms(), error=str(exc)
             )
         else:
-            oldest_ms = None if oldest is None else int(oldest.timestamp() * 1000)
+            oldest_ms = None if oldest is None else to_unix_ms(oldest)
             state = msgspec.structs.replace(state, oldest_ms=oldest_ms, failing_since_ms=0, error="")
         state = self._states[store.name] = msgspec.structs.replace(state, at_ms=batches.now_ms())
         with contextlib.suppress(redis.RedisError, OSError):  # others log that Redis is unavailable

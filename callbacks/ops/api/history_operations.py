@@ -28,7 +28,7 @@ from callbacks.ops.api.parameters import parse_cursor, parse_since
 from callbacks.ops.status.history_tables import TablesUnavailable, open_tables
 from callbacks.ops.status.overdue import overdue_before
 from callbacks.ops.status.table_cursor import make_cursor
-from shared.events import known_status
+from shared.events import known_status, to_unix_ms
 from shared.settings import Settings
 from workers.admin import event_status, message_forms
 from workers.admin.event_status import EventDelivery
@@ -150,7 +150,7 @@ class HistoryReader:
         timeline = named[0]
         plain: dict[str, Any] = to_plain(message_forms.mask_timeline(timeline, call.query.numbers))
         events: list[Status | Reply] = [*timeline.statuses, *timeline.replies]
-        ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
+        ids = {event.event_id: to_unix_ms(event.received_at) for event in events}
         try:
             found_at = event_status.find_statuses(self._client, ids)
             plain["deliveries"] = _deliveries(event_status.group_by_event(found_at, kept_by="sql"), ids)

@@ -1,14 +1,13 @@
 """The kinds of parameters that several operations of `/api` take: times, cursors, numbers."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 
-import msgspec
 from msgspec import Meta
 
 from callbacks.ops.api import problems
 from callbacks.ops.status import table_cursor
-from shared.ages import parse_age
+from shared.ages import parse_moment
 from workers.admin.message_forms import Numbers
 
 _AGE: Final = {"type": "string", "pattern": "^[0-9]{1,4}[smhdw]$"}
@@ -33,16 +32,8 @@ ShownNumbers: TypeAlias = Annotated[
 def parse_since(text: str) -> datetime:
     """Return the time in UTC. Raise ApiProblem."""
     try:
-        return parse_age(text)
+        return parse_moment(text, is_rfc3339=True)
     except ValueError:
-        pass
-    try:
-        at: datetime = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
-        return at.astimezone(UTC)
-    except OverflowError:
-        # In UTC it is in the year 0 or 10000.
-        return datetime.min.replace(tzinfo=UTC) if at.year == 1 else datetime.max.replace(tzinfo=UTC)
-    except (msgspec.ValidationError, UnicodeError):
         raise problems.bad_parameter("since must be an age (90s, 30m, 2h, 7d, 4w) or a time (RFC 3339).") from None
 
 

@@ -18,6 +18,7 @@ from callbacks.ops.html.forms import field
 from callbacks.ops.html.renderer import NO_RIGHT, render_notice, render_page
 from callbacks.ops.pages.dead_letter_labels import BASE, named_list
 from callbacks.ops.pages.failure_pages import SHOWN_CHARACTERS, download, is_failure_id, render_not_found
+from shared.events import to_unix_ms
 from workers.admin import delivery_history
 from workers.admin.number_views import NumberViews
 from workers.failures.event_summary import summarize
@@ -94,7 +95,7 @@ def _read(store: FailureStore, failure_list: FailureList, failure_id: str) -> De
 
 
 def _received_ms(letter: DeadLetter | DeadLetterSummary) -> int:
-    return int(letter.event.received_at.timestamp() * 1000) if isinstance(letter, DeadLetter) else 0
+    return to_unix_ms(letter.event.received_at) if isinstance(letter, DeadLetter) else 0
 
 
 def _shown(store: FailureStore, letter: DeadLetter | DeadLetterSummary, *, is_whole: bool) -> _Shown:

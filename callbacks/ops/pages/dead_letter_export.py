@@ -39,13 +39,13 @@ def respond(client: redis.Redis, request: Request, failure_list: FailureList) ->
     is_full = is_form and field(request, "numbers") == "full"
     letters = iteration.iterate_letters(client, handler, wanted, ids=ids)
     if is_full:
-        chosen = action_log.describe_ids(len(ids)) if ids else action_log.describe_filter(wanted)
+        chosen = action_log.describe_selection(ids, wanted)
         action = Action(who=operator(request), by="page", what="export", where=failure_list.name, chosen=chosen)
         log = ActionLog(client)
         letters = _count(log, log.start(action), action, letters)
     lines = dead_letter_export.iterate_lines(letters, as_csv=extension == "csv", is_full=is_full)
     return StreamingResponse(
-        parts(lines),
+        encode_lines(lines),
         media_type=_MEDIA_TYPES[extension],
         headers={"content-disposition": f'attachment; filename="dead_letters_{plain_name(handler)}.{extension}"'},
     )
@@ -66,7 +66,7 @@ def _count(
         log.end(action_id, action, progress, state=state)
 
 
-def parts(lines: Iterable[str]) -> Iterator[bytes]:
+def encode_lines(lines: Iterable[str]) -> Iterator[bytes]:
     """Yield the lines encoded, some 64 KiB at a time."""
     part: list[str] = []
     characters = 0

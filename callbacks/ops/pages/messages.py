@@ -24,6 +24,7 @@ from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
 from callbacks.ops.pages.message_list import render_list
 from shared import phone_numbers
+from shared.events import to_unix_ms
 from shared.settings import Settings
 from workers.admin import event_status, message_forms
 from workers.admin.event_status import EventDelivery
@@ -142,7 +143,7 @@ def _rows(found: MessageHistory) -> list[Any]:
 
 def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
     events: list[Any] = [*timeline.statuses, *timeline.replies][:MAX_EVENTS]
-    ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
+    ids = {event.event_id: to_unix_ms(event.received_at) for event in events}
     deliveries: dict[str, list[EventDelivery]] = {}
     is_known = True
     try:

@@ -105,7 +105,7 @@ def test_a_download_is_of_bounded_parts(harness: Harness) -> None:
     """Many lines go out together, and never all of them: 200,000 dead letters take no more memory than 500."""
     lines = ["x" * 99 + "\n"] * 2000
 
-    parts = list(dead_letter_export.parts(lines))
+    parts = list(dead_letter_export.encode_lines(lines))
 
     assert "".join(map(bytes.decode, parts)) == "".join(lines)
     assert max(map(len, parts)) < 70_000

@@ -82,6 +82,30 @@ def test_only_those_that_match_are_replayed(harness: Harness) -> None:
     assert all("closed" not in action.chosen for action in newest)
 
 
+def test_groups_by_error_count_only_those_that_match(harness: Harness) -> None:
+    die(harness, "1", "2", "3")
+    first, second, third = ids(harness, keys.dead("refusing"))
+    give_error(harness, first, "shop is closed")
+    give_error(harness, second, "shop is closed", age_ms=TWO_HOURS_MS)
+    give_error(harness, third, "no such shop")
+
+    for options, groups in (
+        (("--since", "1h"), [("no such shop", 1), ("shop is closed", 1)]),
+        (("--until", "1h"), [("shop is closed", 1)]),
+        (("--error", "CLOSED"), [("shop is closed", 2)]),
+    ):
+        lines = callbacks("dead", "list", "refusing", "--group", "--json", *options).stdout.splitlines()
+        assert [(group["error"], group["dead"]) for group in map(json.loads, lines)] == groups, options
+
+
+@pytest.mark.parametrize("options", [("--error", "closed"), ("--since", "1h"), ("--until", "1h")])
+def test_a_filter_without_a_handler_is_wrong_usage(harness: Harness, options: tuple[str, ...]) -> None:
+    answer = callbacks("dead", "list", *options)
+
+    assert answer.exit_code == 2
+    assert "Give HANDLER: --error, --since and --until filter the dead letters of one handler." in answer.stderr
+
+
 def test_only_those_that_match_are_dropped(harness: Harness) -> None:
     die(harness, "1", "2")
     first, second = ids(harness, keys.dead("refusing"))
@@ -110,7 +134,7 @@ def test_show_names_the_message_and_each_attempt(harness: Harness) -> None:
 
     assert "message   m-1" in shown
     assert any(line.endswith(": no; given up on") and "attempt 1 of 8" in line for line in shown)
-    assert [(one["attempt"], one["result"], one["error"]) for one in found["history"]] == [(1, "dead", "no")]
+    assert [(one["attempt"], one["result"], one["error"]) for one in found["delivery_log"]] == [(1, "dead", "no")]
 
 
 def test_a_dead_letter_keeps_the_trace_of_its_event(harness: Harness) -> None:

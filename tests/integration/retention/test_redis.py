@@ -10,6 +10,7 @@ import pytest
 
 from shared import batches, keys, retention, settings
 from shared.background import Background
+from shared.events import to_unix_ms
 from shared.metrics import Metrics
 from tests.redis_server import RedisServer
 from workers.admin.action_log import Action, ActionLog
@@ -35,7 +36,7 @@ def test_entries_of_the_stream_that_are_too_old_are_removed_to_the_last_one(quic
 
         oldest = stream_retention.find_oldest(quick_redis.url, "callbacks")
         assert oldest is not None
-        assert int(oldest.timestamp() * 1000) == now_ms - 31 * DAY_MS
+        assert to_unix_ms(oldest) == now_ms - 31 * DAY_MS
         assert stream_retention.remove_old(quick_redis.url, "callbacks", before, wait=never_stop) == 250
         assert stream_retention.remove_old(quick_redis.url, "callbacks", before, wait=never_stop) == 0
 
