@@ -6,45 +6,44 @@ A field that cannot be opened has a text in its place that says why, so that the
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from shared import sealed_data
+from shared import sealed_data, sealed_field
 
 _SEALED: Final = frozenset(("body", "event", "error", "traceback", "whole_error", "whole_traceback", "headers"))
+
+# Of them those that can hold any bytes. One that looks sealed and is not, as a stranger can send it, is named in PLAIN.
+_BINARY: Final = ("body", "event")
+PLAIN: Final = "plain"
 
 _Value = TypeVar("_Value", bound=str | bytes | int | float)
 
 
-class Unopened(bytes):
-    """Stands for a field that cannot be opened: why."""
-
-
-def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | bytes]:
+def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | str | bytes]:
     """Return the fields of the failure at a key as they are stored."""
-    if not sealed_data.is_on():
-        return fields
-    return {
-        name: sealed_data.seal(_as_bytes(value), _context(key, name)) if name in _SEALED and value else value
-        for name, value in fields.items()
-    }
+    stored: dict[str, _Value | str | bytes] = dict(fields)
+    looks_sealed = [name for name in _BINARY if _looks_sealed(fields.get(name))]
+    if looks_sealed:
+        # Empty if they are sealed now: the same failure may have been stored before there were keys.
+        stored[PLAIN] = "" if sealed_data.is_on() else " ".join(looks_sealed)
+    if sealed_data.is_on():
+        stored |= {name: sealed_field.seal(key, name, _as_text(fields[name])) for name in _SEALED & fields.keys()}
+    return stored
 
 
-def unseal(key: str, names: Sequence[str], values: Sequence[bytes | None]) -> list[Any]:
-    """Return the values of fields that were read, as they were before they were sealed; or `Unopened`."""
+def unseal(key: str, names: Sequence[str], values: Sequence[bytes | None], plain: bytes | None) -> list[Any]:
+    """Return the values of fields that were read, as they were before they were sealed; or `sealed_field.Unopened`.
+
+    `plain` is the value of the field PLAIN.
+    """
+    as_they_are = (plain or b"").decode(errors="replace").split()
     return [
-        _unseal(value, _context(key, name)) if value and name in _SEALED else value
+        sealed_field.unseal(key, name, value) if value and name in _SEALED and name not in as_they_are else value
         for name, value in zip(names, values, strict=True)
     ]
 
 
-def _unseal(value: bytes, context: str) -> bytes:
-    try:
-        return sealed_data.unseal_whole(value, context)
-    except sealed_data.Sealed as exc:
-        return Unopened(str(exc).encode())
+def _as_text(value: str | bytes | float) -> str | bytes:
+    return value if isinstance(value, str | bytes) else str(value)
 
 
-def _context(key: str, name: str) -> str:
-    return f"{key} {name}"
-
-
-def _as_bytes(value: str | bytes | float) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+def _looks_sealed(value: object) -> bool:
+    return isinstance(value, bytes) and sealed_data.is_sealed(value)

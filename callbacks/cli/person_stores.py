@@ -14,6 +14,7 @@ from shared.errors import ConfigurationError
 from shared.number_search import NotANumber, NumberSearch, comparable_number
 from shared.settings import Settings
 from workers import registry
+from workers.personal_data.action_work import ActionWork
 from workers.personal_data.failures import Failures
 from workers.personal_data.handler_data import HandlerData
 from workers.personal_data.jobs import WaitingJobs
@@ -56,8 +57,8 @@ def read_number_lines(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
-    """Return the stores in Redis between which events move, in that direction."""
-    return (WaitingJobs(client, search), Failures(client, search))
+    """Return the stores in Redis between which events move, in that direction, and which workers and pages fill."""
+    return (WaitingJobs(client, search), Failures(client, search), ActionWork(client, search))
 
 
 def handler_stores(loaded: Settings, search: NumberSearch, *, resumes: bool = False) -> tuple[PersonStore, ...]:

@@ -15,8 +15,9 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys
+from shared import keys, sealed_field
 from shared.errors import CallbacksError
+from shared.sealed_field import Unopened
 from workers.admin import replay_outcome
 from workers.admin.action_log import Action, ActionLog, ActionProgress, ActionState, LoggedAction, progress_fields
 from workers.admin.give_up import LEFT_TEXT, GiveUpStep
@@ -111,7 +112,7 @@ class BulkActions:
         """Record an action and what is to be done, and return its id; `run` does it. Raises AlreadyStarted."""
         action_id = self._action_log.start(action, action_id)
         with self._connection.pipeline() as pipe:
-            pipe.hset(keys.action_work(action_id), mapping={"work": msgspec.json.encode(work)})
+            pipe.hset(keys.action_work(action_id), "work", _encode_work(action_id, work))
             pipe.expire(keys.action_work(action_id), keys.DAY_SECONDS)
             pipe.execute()
         return action_id
@@ -193,7 +194,7 @@ class BulkActions:
                 return None
             with self._connection.pipeline() as pipe:
                 pipe.hset(keys.action(action_id), mapping=progress_fields(progress))
-                pipe.hset(keys.action_work(action_id), "work", msgspec.json.encode(work))
+                pipe.hset(keys.action_work(action_id), "work", _encode_work(action_id, work))
                 pipe.execute()
             if not self._renew(action_id, runner) and not work.is_finished:
                 return "stopped"
@@ -265,5 +266,12 @@ class BulkActions:
         return msgspec.structs.replace(left, errors=tuple(errors[:_MAX_ERRORS]))
 
     def _read_work(self, action_id: str) -> Work | None:
-        text = self._connection.hget(keys.action_work(action_id), "work")
-        return None if text is None else msgspec.json.decode(text, type=Work)
+        stored = self._connection.hget(keys.action_work(action_id), "work")
+        if stored is None:
+            return None
+        text = sealed_field.unseal(keys.action_work(action_id), "work", stored)
+        return None if isinstance(text, Unopened) else msgspec.json.decode(text, type=Work)
+
+
+def _encode_work(action_id: str, work: Work) -> str | bytes:
+    return sealed_field.seal(keys.action_work(action_id), "work", msgspec.json.encode(work))

@@ -138,7 +138,7 @@ def _attempt(found: FoundAttempt) -> DeliveryAttempt:
         attempt=entry.attempt,
         attempts=entry.attempts,
         call_ms=entry.call_ms_of(found.position),
-        error="" if entry.result == "delivered" else entry.text,
-        answer=entry.text if entry.result == "delivered" else "",
+        error="" if entry.result == "delivered" else entry.plain_text,
+        answer=entry.plain_text if entry.result == "delivered" else "",
         next_at=stored_time(found.at_ms + entry.after_ms[found.position]) if is_retry else None,
     )

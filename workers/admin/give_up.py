@@ -14,7 +14,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, keys, progress, queue_jobs, queues
+from shared import events, keys, progress, queue_jobs, queues, sealed_field
 from workers.deliver.error_text import masked_text
 from workers.failures import dead_letters
 from workers.runtime import completion_journal, scripts
@@ -86,7 +86,7 @@ class GiveUpStep:
             if stored.data is None:
                 continue  # no longer scheduled
             try:
-                words = _job_arguments(handler, stored)
+                words = _job_arguments(handler, job_id, stored)
             except (msgspec.MsgspecError, ValueError):
                 unreadable.append((job_id, _LEFT))
                 continue
@@ -98,10 +98,11 @@ class GiveUpStep:
         return [*zip(readable, states, strict=True), *unreadable]
 
 
-def _job_arguments(handler: str, stored: queue_jobs.StoredJob) -> list[Argument]:
+def _job_arguments(handler: str, job_id: str, stored: queue_jobs.StoredJob) -> list[Argument]:
     """Return what the script needs of a job. Raises msgspec.MsgspecError or ValueError if it cannot be read."""
     *_, attempt, encoded = stored.arguments()
-    settled, finished, error = (as_text(value or b"") for value in stored.values)
+    settled, finished = (as_text(value or b"") for value in stored.values[:2])
+    error = sealed_field.unseal(keys.job(job_id), "error", stored.values[2] or b"").decode(errors="replace")
     settled = settled or progress.NOTHING
     settled_positions, finished_positions = progress.parse(settled), completion_journal.parse_finished(finished)
     left = [position for position in range(len(encoded)) if position not in settled_positions]

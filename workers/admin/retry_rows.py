@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, progress, queue_jobs, sealed_data
+from shared import events, keys, progress, queue_jobs, sealed_data, sealed_field
 from shared.counted import counted
 from shared.stored_times import stored_time
 from workers.failures import event_summary
@@ -105,12 +105,12 @@ class RetryRow(Struct, frozen=True, kw_only=True):
     number: str | None = None
 
 
-def error_text(values: Sequence[bytes | None]) -> str:
-    """Return the last error of a job, from the values of FIELDS."""
+def error_text(job_id: str, values: Sequence[bytes | None]) -> str:
+    """Return the last error of a job, from the values of FIELDS; why, if it cannot be opened."""
     error, _, failures, _ = values
     if error is None and failures is not None:
         return f"{counted(int(failures), 'run')} of its job failed in this service: see action=job_failed in its log"
-    return (error or b"").decode(errors="replace")
+    return sealed_field.unseal(keys.job(job_id), "error", error or b"").decode(errors="replace")
 
 
 def make_row(
@@ -121,7 +121,7 @@ def make_row(
         handler=member.handler,
         job_id=member.cursor.job_id,
         next_at=stored_time(member.cursor.due_seconds * 1000),
-        error=error_text(values),
+        error=error_text(member.cursor.job_id, values),
         attempts=None if values[1] is None else int(values[1]),
     )
     try:

@@ -169,7 +169,7 @@ class ScheduledRetries:
                 continue  # deleted by hand
             if wanted.created_until and as_text(created_at) > wanted.created_until:
                 continue
-            if error in error_text(values).casefold():
+            if error in error_text(member.cursor.job_id, values).casefold():
                 yield member, values
 
     def _read_rows(self, wanted: RetryFilter, members: Sequence[Member]) -> Iterator[tuple[Member, RetryRow]]:

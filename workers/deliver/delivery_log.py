@@ -16,13 +16,13 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import redis
 from msgspec import Struct
 
-from shared import keys
+from shared import keys, sealed_field
 from workers.deliver.retries import ScheduledRetry
 from workers.deliver.run import EventOutcome
 from workers.runtime import headroom
@@ -57,7 +57,7 @@ class Entry(Struct, array_like=True, frozen=True):
 
     `attempts` is how many the handler has. `call_ms`: how long each call took, or one number for all; None where no
     call was made. `text`: the error of a failure, or the answer of a target that took the event. `after_ms`: when each
-    is retried, after the time of the entry.
+    is retried, after the time of the entry. A text that is sealed is bytes.
     """
 
     handler: str
@@ -66,8 +66,15 @@ class Entry(Struct, array_like=True, frozen=True):
     attempts: int
     keys: bytes
     call_ms: int | list[int | None] | None
-    text: str = ""
+    text: Any = ""  # str, or bytes: msgspec decodes no union of both
     after_ms: list[int] = []
+
+    @property
+    def plain_text(self) -> str:
+        """The text, or why it cannot be opened."""
+        if not isinstance(self.text, bytes):
+            return str(self.text)
+        return sealed_field.unseal(keys.DELIVERY_LOG, "text", self.text).decode(errors="replace")
 
     def call_ms_of(self, position: int) -> int | None:
         """Return how long the call of the event at this position took."""
@@ -126,7 +133,7 @@ class Attempts:
                 self._attempts,
                 _event_keys(group.ids),
                 _call_ms(group.call_seconds),
-                said,
+                sealed_field.seal(keys.DELIVERY_LOG, "text", said),
                 group.after_ms,
             )
             encoded = msgspec.msgpack.encode(entry)

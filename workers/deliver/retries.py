@@ -21,7 +21,7 @@ from typing import Final
 from msgspec import Struct
 from rq.job import JobStatus
 
-from shared import events, queues
+from shared import events, keys, queues, sealed_field
 from workers.declaration import Handler
 from workers.deliver.error_text import masked_text
 from workers.deliver.run import EventOutcome
@@ -74,7 +74,7 @@ class RetryPolicy:
         return self._retry_job(self._encode(event), attempt + 1, seconds, error)
 
     def _retry_job(self, encoded: bytes, attempt: int, after_seconds: float, error: str) -> ScheduledRetry:
-        name = self._handler.name
+        name, job_id = self._handler.name, queues.new_job_id()
         fields = queues.delivery_job(
             name,
             [encoded],
@@ -83,5 +83,6 @@ class RetryPolicy:
             description=f"1 event for {name}, attempt {attempt}",
         )
         # For people: `callbacks retries list` shows it without asking the handler. Some 100 bytes.
-        fields |= {"error": error, "attempts": self._handler.attempts}
-        return ScheduledRetry(queues.new_job_id(), time.time() + after_seconds, fields)
+        sealed = sealed_field.seal(keys.job(job_id), "error", error)
+        fields |= {"error": sealed, "attempts": self._handler.attempts}
+        return ScheduledRetry(job_id, time.time() + after_seconds, fields)

@@ -19,7 +19,7 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from shared import events, keys, queues
+from shared import events, keys, queues, sealed_field
 from shared.metrics import DEAD, DELIVERY, DELIVERY_BUCKETS, RETRIED, Metrics
 from shared.structured_log import get_logger
 from workers.declaration import Handler
@@ -133,7 +133,8 @@ class SettleStep:
             arguments, [(*dead_letter_counters(handler, letter.kind), *failure_arguments(letter)) for letter in dead]
         )
         append_list(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flatten(j.fields)) for j in later])
-        arguments += (change.kind, math.ceil(change.after_seconds * 1000), change.reason, change.by, _PAUSE_KEPT_MS)
+        reason = sealed_field.seal(keys.paused(handler), "reason", change.reason)
+        arguments += (change.kind, math.ceil(change.after_seconds * 1000), reason, change.by, _PAUSE_KEPT_MS)
         log_bytes = 0 if self._log_limit is None else self._log_limit.read_bytes()
         texts = {} if attempts is None or not log_bytes else attempts.encode()
         arguments += delivery_log.step_arguments(texts, log_bytes=log_bytes)

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from shared import batches, events, tracing, wire
 from shared.errors import CallbacksError
-from shared.failure_fields import Unopened
 from shared.keys import CountedKind
+from shared.sealed_field import Unopened
 from shared.stored_times import stored_ms, stored_time
 from workers.failures.event_summary import summarize
 

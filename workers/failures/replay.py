@@ -16,7 +16,7 @@ from shared import batches, body_shapes, events, json_reader, keys, queues, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
-from shared.failure_fields import Unopened
+from shared.sealed_field import Unopened
 from workers.failures import failure
 from workers.failures.body_forms import plain_forms
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable

@@ -200,14 +200,14 @@ def read_fields(
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield these fields of these failures, each with its id; None for each missing field. Raises redis.RedisError.
 
-    What is sealed is opened; a field that cannot be is `failure_fields.Unopened`.
+    What is sealed is opened; a field that cannot be is `sealed_field.Unopened`.
     """
     key_of = {failure_id: keys.failure(failure_list.index, failure_id) for failure_id in ids}
     with connection.pipeline(transaction=False) as pipe:
         for key in key_of.values():
-            pipe.hmget(key, list(names))
-        for (failure_id, key), values in zip(key_of.items(), pipe.execute(), strict=True):
-            yield failure_id, failure_fields.unseal(key, names, values)
+            pipe.hmget(key, [*names, failure_fields.PLAIN])
+        for (failure_id, key), (*values, plain) in zip(key_of.items(), pipe.execute(), strict=True):
+            yield failure_id, failure_fields.unseal(key, names, values, plain)
 
 
 def _require_found(values: Sequence[bytes]) -> Sequence[bytes]:

@@ -15,8 +15,8 @@ from rq.utils import as_text
 
 from shared import batches, failure_fields, keys
 from shared.batches import Accepted
-from shared.failure_fields import Unopened
 from shared.number_search import NumberSearch
+from shared.sealed_field import Unopened
 from workers.failures import store
 from workers.failures.body_forms import plain_forms
 from workers.failures.cursor import Cursor, IndexReader
@@ -127,10 +127,10 @@ class Failures:
         is_counted_each = counted == number + parts.kept
         kept, uncounted = (parts.kept, number) if is_counted_each else (counted, 0)
         key = keys.quarantined(failure_id)
-        stored = self._connection.hget(key, "body") or b""
-        if failure_fields.unseal(key, ["body"], [stored]) != [fields["body"]]:
+        stored, plain = self._connection.hmget(key, "body", failure_fields.PLAIN)
+        if failure_fields.unseal(key, ["body"], [stored], plain) != [fields["body"]]:
             return 0
-        digest = hashlib.sha1(stored).hexdigest()  # noqa: S324 # as Lua has it
+        digest = hashlib.sha1(stored or b"").hexdigest()  # noqa: S324 # as Lua has it
         written = failure_fields.seal(key, {"body": body})["body"]
         names = [key, keys.failures_bytes(keys.QUARANTINE), keys.COUNTS]
         counters = (keys.counter(kind, "quarantined"), keys.counter(kind, "forgotten"))

@@ -55,6 +55,14 @@ ROWS: Final = (
         until="replayed or dropped, at the latest after `CALLBACKS_FAILURES_RETENTION_DAYS` (30) days",
     ),
     StoreRow(
+        name="actions",
+        where="Redis: what is left to do of operators' bulk actions, with the text that was searched for",
+        keys=("cb:actions:<id>:work",),
+        found="every one is read",
+        erased="it is deleted; an action that runs ends after its step",
+        until="the action ends, at most a day after its last step",
+    ),
+    StoreRow(
         name="sql",
         where="the database of `DATABASE_URL`: messages, statuses, replies, opt-outs",
         found="every row is read",
@@ -136,7 +144,6 @@ KEYS_WITHOUT_NUMBERS: Final = (
     "cb:backfilled:<handler>:<2 hex digits>",
     "cb:actions",
     "cb:actions:<id>",
-    "cb:actions:<id>:work",
     "cb:actions:<id>:replayed",
     "cb:actions:<id>:runner",
 )

@@ -10,7 +10,7 @@ Workers check for a pause when they claim jobs (`claim.lua`), and set or end one
                            after_ms   how long it continues if that fails
                            times      how often it was asked for: first, and by each probe that failed
                            probe      the hash of the job that is trying one event now
-                           reason     the handler's, truncated
+                           reason     the handler's, truncated; sealed if there are keys
 
 The key lives until PAUSE_KEPT_SECONDS after `until_ms`; an operator's pause has no lifetime.
 """
@@ -24,7 +24,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys
+from shared import keys, sealed_field
 from shared.stored_times import stored_ms, stored_time
 from workers.runtime import scripts
 
@@ -55,12 +55,13 @@ def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
         pipe.time()
         pipe.hgetall(keys.paused(handler))
         (seconds, microseconds), found = pipe.execute()
-    return parse_state(found, now_seconds=seconds + microseconds / 1_000_000)
+    return parse_state(handler, found, now_seconds=seconds + microseconds / 1_000_000)
 
 
-def parse_state(found: Mapping[bytes, bytes], *, now_seconds: float) -> PauseState | None:
+def parse_state(handler: str, found: Mapping[bytes, bytes], *, now_seconds: float) -> PauseState | None:
     """Return the pause that the hash of a handler says, at the time `now_seconds` of Redis; None if it is empty."""
-    fields = {as_text(name): as_text(value) for name, value in found.items()}
+    reason = sealed_field.unseal(keys.paused(handler), "reason", found.get(b"reason", b""))
+    fields = {as_text(name): as_text(value) for name, value in found.items() if name != b"reason"}
     if "by" not in fields:
         return None
     until_ms = stored_ms(fields.get("until_ms", 0))
@@ -72,7 +73,7 @@ def parse_state(found: Mapping[bytes, bytes], *, now_seconds: float) -> PauseSta
         since=stored_time(fields.get("since_ms", 0)),
         until=None if is_operators else stored_time(until_ms),
         seconds_left=math.inf if is_operators else max(left_ms, 0) / 1000,
-        reason=fields.get("reason", ""),
+        reason=reason.decode(errors="replace"),
         times=int(fields.get("times", 0)),
         is_probing="probe" in fields,
     )

@@ -267,7 +267,9 @@ def _parse_state(damaged: DamagedValues, key: str, text: bytes | None) -> _Proce
 def _parse_pause(
     damaged: DamagedValues, handler: str, fields: dict[bytes, bytes], now_seconds: float
 ) -> PauseState | None:
-    return damaged.parse(keys.paused(handler), lambda: pause.parse_state(fields, now_seconds=now_seconds), None)
+    return damaged.parse(
+        keys.paused(handler), lambda: pause.parse_state(handler, fields, now_seconds=now_seconds), None
+    )
 
 
 def _subscribed(fields: Mapping[bytes, bytes]) -> frozenset[str]:

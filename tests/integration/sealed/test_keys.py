@@ -4,17 +4,24 @@ from typing import Any
 
 import pytest
 
-from callbacks import Event, ReplyEvent, ReportEvent, handler
-from shared import keys, live, queue_jobs, queues, sealed_data
+from callbacks import Event, Pause, ReplyEvent, ReportEvent, handler
+from shared import batches, keys, live, queue_jobs, queues, sealed_data, sealed_part
+from shared.batches import Quarantined
 from shared.live import SealedEvents
 from shared.number_search import NumberSearch
+from shared.seal_keys import SealKey
 from tests.integration.harness import Harness, due_now, open_harness, record, reply, status
 from tests.integration.sealed.conftest import NEW, OLD
+from workers.admin.action_log import Action
+from workers.admin.bulk_action import BulkActions, RemainingRetries
+from workers.admin.retry_rows import RetryCursor, RetryFilter
 from workers.failures.failure import DeadLetterSummary, StillUnreadable
 from workers.failures.failure_list import dead_letters_of
 from workers.failures.store import FailureStore
+from workers.personal_data.action_work import ActionWork
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
+from workers.runtime import pause
 
 NUMBER = "35699777123"
 seen: list[str] = []
@@ -33,6 +40,11 @@ def second(event: Event) -> None:
 @handler(ReportEvent, attempts=1)
 def dies(event: Event) -> None:
     raise ValueError(f"nobody has {event.recipient}")
+
+
+@handler(ReportEvent)
+def pauses(_event: Event) -> None:
+    raise Pause(3600, "closed")
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +221,56 @@ def test_forget_erases_what_is_sealed_and_names_what_it_cannot_open(url: str) ->
         harness.deliver(first)
         assert len(seen) == 2
         assert harness.audit().balances
+
+
+@pytest.mark.parametrize("later", [[], [OLD]])
+def test_a_body_that_looks_sealed_is_what_it_was(url: str, later: list[SealKey]) -> None:
+    body = sealed_part.pack(bytes(16), 1, bytes(20))
+    refused = Quarantined(kind="reply", source="gw", received_ms=batches.now_ms(), error="odd", body=body, refused=400)
+    sealed_data.use([])
+    with open_harness(url, first) as harness:
+        harness.accept(quarantined=[refused])
+        sealed_data.use(later)
+        failures = FailureStore(harness.connection)
+        (failure_id,) = (one.decode() for one in harness.connection.zrange(keys.QUARANTINE, 0, -1))
+        result = Failures(harness.connection, NumberSearch([NUMBER])).erase(dry_run=False)
+
+        assert failures.read_quarantined(failure_id).body == body
+        assert result.is_complete
+        harness.accept(quarantined=[refused])
+        assert failures.read_quarantined(failure_id).body == body
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_forget_deletes_what_is_left_of_an_action_that_searches_for_the_number(url: str, is_sealed: bool) -> None:
+    sealed_data.use([OLD] if is_sealed else [])
+    with open_harness(url, dies) as harness:
+        actions = BulkActions(harness.connection)
+        logged = Action(who="anna", by="page", what="retry", where="retries", chosen="some")
+        ids = [
+            actions.start(logged, RemainingRetries(retry_filter=RetryFilter(error=text), cursor=RetryCursor()))
+            for text in (f"nobody has +{NUMBER}", "time-out")
+        ]
+        store = ActionWork(harness.connection, NumberSearch([NUMBER]))
+        found = [store.erase(dry_run=True).found, len([*store.export()]), store.erase(dry_run=False).erased]
+        states = [actions.get_state(action_id) for action_id in ids]
+
+        assert found == [1, 1, 1]
+        assert [state is not None and state.work is not None for state in states] == [False, True]
+        sealed_data.use([NEW])
+        assert store.erase(dry_run=False).erased == is_sealed
+
+
+def test_without_the_key_an_operator_sees_why_a_text_is_missing(url: str) -> None:
+    with open_harness(url, pauses) as harness:
+        harness.accept(status(record("1")))
+        harness.expand()
+        harness.deliver(pauses)
+        sealed_data.use([])
+        state = pause.read_state(harness.connection, "pauses")
+
+        assert state is not None
+        assert state.reason.startswith(f"sealed with key {OLD.id.hex()}")
 
 
 def test_who_watches_new_events_sees_them(url: str) -> None:
