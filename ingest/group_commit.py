@@ -65,7 +65,7 @@ class GroupCommit:
         self._closing = False
 
     async def accept(self, entry: BatchEntry, size_bytes: int) -> Commit:
-        """Return when `entry` is durable, with what other entries. Raises StoreUnavailable.
+        """Return when `entry` is durable, with what other entries. Raise StoreUnavailable.
 
         The caller limits how much waits here. If the caller is cancelled, its entry is committed nevertheless.
         """

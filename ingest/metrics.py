@@ -8,7 +8,7 @@ from ingest.answers import Answer
 from ingest.group_commit import BatchEntry, Destination, Store
 from shared import refusals
 from shared.batches import counted_kind
-from shared.metrics import SECONDS_BUCKETS, SIZE_BUCKETS, MetricName, Metrics
+from shared.metrics import ACCEPTED, SECONDS_BUCKETS, SIZE_BUCKETS, MetricName, Metrics
 
 # Every status that we answer. Any other would be a bug, and is counted as OTHER.
 STATUSES: Final = frozenset((200, *(reason.status for reason in refusals.REASONS.values())))
@@ -61,13 +61,13 @@ class MeasuredStore:
         self._sizes = metrics.histogram(("batch",), SIZE_BUCKETS)
 
     async def write(self, batch: Sequence[BatchEntry]) -> Destination:
-        """Make `batch` durable, and return where. Raises StoreUnavailable, and then counts nothing."""
+        """Make `batch` durable, and return where. Raise StoreUnavailable, and then counts nothing."""
         began_seconds = time.perf_counter()
         destination = await self._store.write(batch)
         self._seconds.observe(time.perf_counter() - began_seconds)
         self._sizes.observe(len(batch))
         for entry in batch:
-            self._metrics.add(("accepted", counted_kind(entry.kind), entry.source))
+            self._metrics.add((ACCEPTED, counted_kind(entry.kind), entry.source))
         return destination
 
     async def close(self) -> None:

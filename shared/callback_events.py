@@ -35,7 +35,7 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
     """Yield the events of a callback that was read, in the order of its records."""
-    read_event = _Events(callback, source=source, received_at=received_at).read
+    read_event = _EventReader(callback, source=source, received_at=received_at).read
     for record, raw in callback.records:
         event, _ = read_event(record, raw)
         yield msgspec.structs.replace(event, raw=_decode_raw(cast("msgspec.Raw", event.raw)))
@@ -61,7 +61,7 @@ def encoded_from_callback(
             stored = CompactReport(event_id, source, api_job_id, client_job_id, occurred_at, received_ms, raw)
             yield ReportTraits(event_id, source, channel, status), _encode(stored)
             continue
-        others = others or _Events(callback, source=source, received_at=utc_time(received_ms))
+        others = others or _EventReader(callback, source=source, received_at=utc_time(received_ms))
         event, documented = others.read(record, raw)
         compact: CompactReport | CompactReply | None
         if isinstance(event, ReportEvent):
@@ -71,7 +71,7 @@ def encoded_from_callback(
         yield event, _encode(compact or event)
 
 
-class _Events:
+class _EventReader:
     """Makes the events of a callback."""
 
     def __init__(self, callback: wire.Callback, *, source: str, received_at: datetime) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from shared.metrics import CALL, DEAD, DELIVERY, RETRIED, SEPARATOR
+from shared.metrics import ACCEPTED, CALL, DEAD, DELIVERY, RETRIED, SEPARATOR
 from shared.stored_times import stored_ms, stored_time
 
 LAST_ACCEPTED: Final = "last_accepted_at"
@@ -40,7 +40,7 @@ def names_of(growth: Mapping[str, int]) -> list[str]:
     found: dict[str, None] = {}
     for name in growth:
         part, _, rest = name.partition(SEPARATOR)
-        if part == "accepted":
+        if part == ACCEPTED:
             found |= dict.fromkeys((LAST_ACCEPTED, f"{LAST_ACCEPTED}{SEPARATOR}{rest.partition(SEPARATOR)[2]}"))
         elif part in _BY_HANDLER and rest:
             found[f"{_BY_HANDLER[part]}{SEPARATOR}{rest.partition(SEPARATOR)[0]}"] = None

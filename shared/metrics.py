@@ -18,6 +18,8 @@ MAX_UNKNOWN_STATUSES: Final = 50
 OTHER: Final = "other"
 # Items that retention removed, by the handler whose they were.
 RETENTION_REMOVED: Final = "retention_removed"
+# Callbacks, by kind and source.
+ACCEPTED: Final = "accepted"
 # By handler: events that will be tried again, and that became dead letters; seconds of a call, and of a delivery.
 RETRIED: Final = "retried"
 DEAD: Final = "dead"

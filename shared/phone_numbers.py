@@ -5,6 +5,7 @@ national number (0664 1234567) is not completed: nobody can know its country. A 
 and is compared as text.
 """
 
+import re
 from typing import Final
 
 # What people and their programs write between and around digits: blanks (also those that do not break a line, or cannot
@@ -21,6 +22,14 @@ SEPARATORS: Final = (
 INTERNATIONAL_PREFIX: Final = "00"
 
 _NO_SEPARATORS: Final = str.maketrans("", "", SEPARATORS)
+
+
+def between_digits(others: str = "") -> str:
+    """Return a pattern of what may be between two digits of a number: up to three SEPARATORS, or of `others`.
+
+    That is not more than a blank, a bracket and a mark that cannot be seen.
+    """
+    return f"[{re.escape(SEPARATORS + others)}]{{0,3}}"
 
 
 def comparable(number: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from shared import keys, refusals, ring_buffer
-from shared.metrics import DEAD, INFINITY, SECONDS_BUCKETS, SEPARATOR
+from shared.metrics import ACCEPTED, DEAD, INFINITY, SECONDS_BUCKETS, SEPARATOR
 from shared.schema import OPTIONAL_KEYS
 
 BUCKET_SECONDS: Final = 10
@@ -97,7 +97,7 @@ def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for name, number in metrics.items():
         part, _, rest = name.partition(SEPARATOR)
-        if part == "accepted":
+        if part == ACCEPTED:
             found[CALLBACKS] += number
         elif part == "acknowledged" and rest.startswith(_LE):
             found[rest] += number

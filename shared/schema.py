@@ -19,7 +19,7 @@ _Text: TypeAlias = str | int | None
 MAX_ENVELOPE_TEXT: Final = 1024
 _EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=MAX_ENVELOPE_TEXT)] | int | None
 _Code: TypeAlias = int | _Digits | None
-_Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+_NonEmptyText: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Status: TypeAlias = Literal["ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"]
 _Channel: TypeAlias = Literal["INTERNAL", "SMS", "VIBER"]
 
@@ -98,12 +98,12 @@ class PlainRecord(DocumentedRecord, frozen=True, gc=False, kw_only=True, forbid_
     Its time is in milliseconds, between 1973 and 2096: as seconds, a double has it exactly.
     """
 
-    message_id: _Name
+    message_id: _NonEmptyText
     status: _Status
     type: _Channel
     micro_timestamp: Annotated[int, Meta(ge=10**11, lt=4 * 10**12)]
-    to: _Name
-    from_: _Name = msgspec.field(name="from")
+    to: _NonEmptyText
+    from_: _NonEmptyText = msgspec.field(name="from")
     client_message_id: str | None = None
     error_code: int | None = None
 

@@ -59,8 +59,8 @@ BY_FIELD: Final[Mapping[str, Setting]] = {
 }
 
 
-def tables() -> Iterator[tuple[str, tuple[SettingRow, ...]]]:
-    """Yield every setting as the documentation shows it: the title of each group, and its rows."""
+def grouped_rows() -> Iterator[tuple[str, tuple[SettingRow, ...]]]:
+    """Yield the title and the rows of each group, as the documentation shows them."""
     for group in _GROUPS:
         rows: list[SettingRow] = []
         for setting in _fields(group).values():
@@ -72,7 +72,7 @@ def tables() -> Iterator[tuple[str, tuple[SettingRow, ...]]]:
 
 def table_rows() -> tuple[SettingRow, ...]:
     """Return every setting as the documentation shows it."""
-    return tuple(row for _, rows in tables() for row in rows)
+    return tuple(row for _, rows in grouped_rows() for row in rows)
 
 
 def load(
@@ -86,7 +86,7 @@ def load(
 
     `needs` names the variables that must be set; the first of CALLBACKS_CELLS will do as REDIS_URL where both are read.
     A wrong one has its default if `process` (None: the caller reads all) does not read it, or if it is in `unused`.
-    Raises ConfigurationError, which names all mistakes at once.
+    Raise ConfigurationError, which names all mistakes at once.
     """
     environ = os.environ if environ is None else environ
     read = {name for name, each in BY_FIELD.items() if each.is_read_by(process) and each.variable not in unused}
@@ -121,7 +121,7 @@ def _parse(setting: Setting, text: str) -> Any:
 
 
 def _read_variable(environ: Mapping[str, str], setting: Setting) -> str | None:
-    """Return the value of a variable, or of its file. Raises ValueError, whose message has no secret."""
+    """Return the value of a variable, or of its file. Raise ValueError, whose message has no secret."""
     variable = setting.variable
     given = environ.get(variable)
     if given is not None and service_links.is_service_link(variable, environ):

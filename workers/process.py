@@ -106,7 +106,12 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     else:
         spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
         # Without its lifespan the handler lacks what that opened, so the worker stops and is restarted with a new one.
-        caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
+        caller = Caller(
+            handler,
+            spans=spans,
+            on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None),
+            metrics=metrics,
+        )
         jobs.prepare(
             deliverer=Deliverer(
                 connection=connection,

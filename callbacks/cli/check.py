@@ -5,28 +5,25 @@ instead, and needs neither Redis nor settings.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 import click
 import msgspec
 
 from callbacks.cli import body_options, body_report
+from callbacks.cli.checks.access import check_allowed_addresses, check_tokens
 from callbacks.cli.checks.addresses import check_addresses
 from callbacks.cli.checks.folders import check_run_dir, check_spool
 from callbacks.cli.checks.handlers import check_handlers
+from callbacks.cli.checks.notices import check_notices
 from callbacks.cli.checks.redis_servers import check_cells, check_redis
 from callbacks.cli.checks.result import CheckResult, show
 from callbacks.cli.checks.retention import check_retention
 from callbacks.cli.checks.sealed_data import check_seal_keys
 from callbacks.cli.command import Command
-from callbacks.ops.notices.targets import read_targets
 from shared import settings, unknown_settings
 from shared.errors import ConfigurationError
-from shared.setting_values import ANY_NETWORK, Token
-
-# A token of this length cannot be guessed over the network.
-_SAFE_TOKEN_CHARACTERS: Final = 16
 
 
 @click.command(cls=Command)
@@ -66,8 +63,8 @@ def _find_problems() -> Iterator[CheckResult]:
         for problem in exc.problems:
             yield CheckResult("wrong", problem, "Correct the variable; `.env` in the current folder is read too.")
         return
-    yield from _tokens(loaded.tokens)
-    yield from _allowed_addresses(loaded)
+    yield from check_tokens(loaded)
+    yield from check_allowed_addresses(loaded)
     yield from check_addresses(loaded)
     yield from check_redis(loaded)
     yield from check_cells(loaded.cells)
@@ -75,48 +72,5 @@ def _find_problems() -> Iterator[CheckResult]:
     yield from check_run_dir(loaded)
     yield from check_seal_keys(loaded)
     yield from check_retention(loaded)
-    yield from _notices(loaded)
+    yield from check_notices(loaded)
     yield from check_handlers(loaded)
-
-
-def _tokens(tokens: Sequence[Token]) -> Iterator[CheckResult]:
-    if not tokens:
-        yield CheckResult(
-            "wrong",
-            "CALLBACKS_TOKENS is not set, so the web process does not start",
-            "Set it to name=token; a good token: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'",
-        )
-        return
-    for token in tokens:
-        if len(token.secret) < _SAFE_TOKEN_CHARACTERS:
-            yield CheckResult(
-                "advice",
-                f"CALLBACKS_TOKENS: the token of {token.name!r} is short",
-                f"Nothing else is secret, as the gateway signs nothing: use {_SAFE_TOKEN_CHARACTERS} characters.",
-            )
-    yield CheckResult("ok", f"tokens of {', '.join(dict.fromkeys(token.name for token in tokens))}")
-
-
-def _allowed_addresses(loaded: settings.Settings) -> Iterator[CheckResult]:
-    if set(ANY_NETWORK) <= set(loaded.allowed_ips):
-        yield CheckResult(
-            "advice",
-            "CALLBACKS_ALLOWED_IPS allows every address",
-            "The gateway posts from 80.252.167.60; allow only that, unless a proxy in front does.",
-        )
-    else:
-        yield CheckResult("ok", f"callbacks are accepted from {', '.join(map(str, loaded.allowed_ips))}")
-    if loaded.trusted_proxies:
-        yield CheckResult("ok", f"X-Forwarded-For is trusted from {', '.join(map(str, loaded.trusted_proxies))}")
-
-
-def _notices(loaded: settings.Settings) -> Iterator[CheckResult]:
-    try:
-        targets = read_targets(loaded)
-    except ConfigurationError as exc:
-        for problem in exc.problems:
-            yield CheckResult("wrong", problem, "Correct it; until then `callbacks ops` does not start.")
-        return
-    if targets:
-        names = ", ".join(target.name for target in targets)
-        yield CheckResult("ok", f"notices go to {names}; `callbacks notify --test` tries them")

@@ -18,7 +18,7 @@ from callbacks.cli.failure_options import OpenFailures
 from workers.admin import action_log
 from workers.admin.action_log import Action, ActionProgress
 from workers.admin.bulk_action import BulkActions, RemainingWork
-from workers.admin.replay_rate import format_rate
+from workers.admin.replay_rate import format_limit
 from workers.failures import iteration
 from workers.failures.cursor import Cursor, FailureFilter
 from workers.failures.failure_list import FailureList
@@ -41,7 +41,7 @@ def run(
         by="command",
         what="replay",
         where=failure_list.name,
-        chosen=f"{chosen}, at most {format_rate(per_second)}",
+        chosen=f"{chosen}, at most {format_limit(per_second)}",
         number=number,
     )
     action_id = actions.start(action, msgspec.structs.replace(work, per_second=per_second))

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from callbacks.distribution import DISTRIBUTION
 from ingest.prometheus.snapshots import ProcessSnapshot, Snapshots
 from shared import web_metric_families
+from shared.metrics import ACCEPTED
 from shared.settings import Settings
 from shared.web_metric_families import rows
 
@@ -54,7 +55,7 @@ class WebCollector(Collector):
         metrics, live = self._snapshots.metrics(), self._snapshots.live()
         states = [snapshot.state for snapshot in live if snapshot.state is not None]
         accepted = CounterMetricFamily(f"{PREFIX}_accepted", "Callbacks accepted.", labels=("kind", "source"))
-        numbers = dict(rows(metrics, "accepted", words=2))
+        numbers = dict(rows(metrics, ACCEPTED, words=2))
         for source in dict.fromkeys(token.name for token in self._settings.tokens):
             for kind in _KINDS:
                 accepted.add_metric((kind, source), numbers.get((kind, source), 0))

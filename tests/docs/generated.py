@@ -23,7 +23,7 @@ _WORDS: Final = ("none", "standard output")
 
 def settings_tables() -> Iterator[str]:
     """Yield the tables of all settings, each with its heading."""
-    for title, rows in settings.tables():
+    for title, rows in settings.grouped_rows():
         yield ""
         yield f"## {title}"
         yield ""

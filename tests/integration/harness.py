@@ -126,7 +126,7 @@ class Harness:
         handler, connection = declaration_of(function), connection or self.connection
         queue = queues.delivery_queue(handler.name)
         name = name or worker_name(queue)
-        with Caller(handler) as caller, closing(self._journals.open(name)) as journal:
+        with Caller(handler, metrics=self.metrics) as caller, closing(self._journals.open(name)) as journal:
             jobs.prepare(
                 deliverer=Deliverer(
                     connection=connection,

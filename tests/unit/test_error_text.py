@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests.unit.example_events import reply, report
-from workers.deliver.error_text import MAX_CHARACTERS, error_text
+from workers.deliver.error_text import MAX_CHARACTERS, outcome_text
 from workers.runtime.outcome import (
     DONE,
     Failed,
@@ -37,7 +37,7 @@ WORDS: Final = "write to my sister"
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
 def test_what_a_handler_raised_or_said_is_shown_and_what_we_raised_is_not(outcome: Outcome, text: str) -> None:
-    assert error_text(outcome, [report()]) == text
+    assert outcome_text(outcome, [report()]) == text
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_a_handler_raised_or_said_is_shown_and_what_we_raised_is_not(outcom
     ],
 )
 def test_phone_numbers_are_masked_however_they_are_written(said: str, text: str) -> None:
-    assert error_text(Rejected(said), [report()]) == text
+    assert outcome_text(Rejected(said), [report()]) == text
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_phone_numbers_are_masked_however_they_are_written(said: str, text: str)
     ],
 )
 def test_of_an_events_number_at_most_the_ends_are_shown_also_in_its_national_form(written: str) -> None:
-    shown = error_text(Rejected(f"no account for {written}, error 503"), [reply(**{"from": "491701234567"})])
+    shown = outcome_text(Rejected(f"no account for {written}, error 503"), [reply(**{"from": "491701234567"})])
 
     assert shown.startswith("no account for ")
     assert shown.endswith("567, error 503")
@@ -98,7 +98,7 @@ TEXT = 'Please\n"cancel" my order, I live in Msida'
     ids=["whole", "repr", "beginning", "end", "upper case", "shortened"],
 )
 def test_no_piece_of_a_persons_text_is_shown(said: str) -> None:
-    shown = error_text(Rejected(f"cannot read {said} today"), [reply(message={"text": TEXT})])
+    shown = outcome_text(Rejected(f"cannot read {said} today"), [reply(message={"text": TEXT})])
 
     assert shown.startswith("cannot read ")
     assert shown.endswith(" today")
@@ -139,7 +139,7 @@ def as_json_in_url(text: str) -> str:
 )
 def test_a_persons_text_is_masked_in_every_escaped_form(write: Callable[[str], str], text: str) -> None:
     said = write(text)
-    shown = error_text(Rejected(f"cannot read {said} today"), [reply(message={"text": text})])
+    shown = outcome_text(Rejected(f"cannot read {said} today"), [reply(message={"text": text})])
 
     assert shown.startswith("cannot read ")
     assert shown.endswith(" today")
@@ -150,11 +150,11 @@ def test_a_persons_text_is_masked_in_every_escaped_form(write: Callable[[str], s
 def test_escapes_that_quote_nothing_of_the_event_stay_as_they_are() -> None:
     said = "GET /orders?note=caf%C3%A9+au+lait: {'e': '\\u041d\\u0435\\u0442'} &amp; \\n"
 
-    assert error_text(Rejected(said), [reply(message={"text": TEXT})]) == said
+    assert outcome_text(Rejected(said), [reply(message={"text": TEXT})]) == said
 
 
 def test_a_short_text_is_masked_where_it_is_a_word_and_cuts_no_other() -> None:
-    assert error_text(Rejected("cannot read 'an', not in a plan"), [reply(message={"text": "an"})]) == (
+    assert outcome_text(Rejected("cannot read 'an', not in a plan"), [reply(message={"text": "an"})]) == (
         "cannot read '***', not in a plan"
     )
 
@@ -164,13 +164,13 @@ def test_a_short_text_is_masked_where_it_is_a_word_and_cuts_no_other() -> None:
 )
 def test_a_text_that_the_gateway_adds_to_a_record_is_masked(keys: dict[str, Any]) -> None:
     for event in (report(**keys), reply(**{"message": {"text": "Yes"}, **keys})):
-        assert error_text(from_exception(ValueError(event.raw)), [event]).count(WORDS[:8]) == 0
+        assert outcome_text(from_exception(ValueError(event.raw)), [event]).count(WORDS[:8]) == 0
 
 
 def test_in_a_batch_each_events_text_is_masked() -> None:
     batch = [reply(), reply(message={"text": "I live in Msida"})]
 
-    assert error_text(Rejected("one of them: I live in Msida"), batch) == "one of them: ***"
+    assert outcome_text(Rejected("one of them: I live in Msida"), batch) == "one of them: ***"
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ def test_in_a_batch_each_events_text_is_masked() -> None:
     ],
 )
 def test_secrets_in_urls_are_masked(said: str, text: str) -> None:
-    assert error_text(Rejected(said), []) == text
+    assert outcome_text(Rejected(said), []) == text
 
 
 def test_it_is_one_bounded_line_without_quotation_marks_of_its_own() -> None:
-    assert error_text(Rejected('one\n  "two"\x1b[31m'), []) == "one 'two'?[31m"
-    assert len(error_text(Rejected("x" * 1000), [])) == MAX_CHARACTERS
-    assert error_text(Failed("ValueError", "", "exception", "ValueError"), []) == "ValueError"
+    assert outcome_text(Rejected('one\n  "two"\x1b[31m'), []) == "one 'two'?[31m"
+    assert len(outcome_text(Rejected("x" * 1000), [])) == MAX_CHARACTERS
+    assert outcome_text(Failed("ValueError", "", "exception", "ValueError"), []) == "ValueError"

@@ -23,7 +23,7 @@ def parse_rate(text: str) -> float:
     return int(found[1]) / _UNIT_SECONDS[found[2] or "s"]
 
 
-def format_rate(per_second: float) -> str:
+def format_limit(per_second: float) -> str:
     """Return a rate as `parse_rate` reads it."""
     return f"{per_second:.0f}/s" if per_second >= 1 and per_second.is_integer() else f"{per_second * 60:.0f}/m"
 

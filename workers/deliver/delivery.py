@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from shared.metrics import CALL, CALL_BUCKETS, Metrics
+from shared.metrics import Metrics
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.activity import DeliveryActivity
@@ -80,7 +80,6 @@ class Deliverer:
             spans=spans,
         )
         metrics = Metrics() if metrics is None else metrics
-        caller.durations = metrics.histogram((CALL, handler.name), CALL_BUCKETS)
         log_limit = LogLimit(connection, log_bytes)
         log_limit.open()
         self._settler = Settler(

@@ -3,7 +3,7 @@
 An entry holds attempts of one settlement that ended alike within the same second: successes of one number of attempt
 and with one answer, or failures with one error. So an ordinary event costs some 10 bytes. Numbers and texts of people
 are in no entry: an event stands there as 8 bytes of its id, and an error or answer as the log line has it
-(`error_text`).
+(`outcome_text`).
 
 Failures and successes are kept apart, each in half of CALLBACKS_DELIVERY_LOG_BYTES, so that successes displace no
 failure. Each half is a ring of chunks: strings to which entries are appended (`delivery_log.lua`). When a new chunk

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from shared.events import Event, ReplyEvent
 from workers.deliver.unescaped import unescape, unescaped_text
-from workers.handlers.mask import MASK, is_reply_text
-from workers.handlers.number_mask import MIN_DIGITS, hidden_positions, known_digits, mask_number
+from workers.handlers.mask import MASK, TEXT_KEYS, is_reply_text
+from workers.handlers.number_mask import MIN_DIGITS, SEPARATED, hidden_positions, known_digits, mask_number
 from workers.runtime.outcome import Done, Failed, InternalError, Outcome, Paused, Rejected, RetryRequested
 
 # An operator reads it on one line.
@@ -20,24 +20,21 @@ MAX_CHARACTERS: Final = 256
 # A shorter piece of a text, like "my order", may be words of the error itself.
 _PIECE_CHARACTERS: Final = 8
 _DIGITS: Final = re.compile(rf"\d{{{MIN_DIGITS},}}")
-_SEPARATORS: Final = r"[ ()./\-\u2010-\u2015]{0,3}"
-_INTERNATIONAL: Final = re.compile(rf"\+{_SEPARATORS}\d(?:{_SEPARATORS}\d){{6,}}")
-# Reports have no text by the specification: what the gateway may add is in the record alone.
-_TEXT_KEYS: Final = frozenset(("text", "message"))
+_INTERNATIONAL: Final = re.compile(rf"\+{SEPARATED}\d(?:{SEPARATED}\d){{6,}}")
 _URL_SECRETS: Final = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=/callbacks/)/*[^/\s?]+", re.IGNORECASE)
 
 
-def error_text(outcome: Outcome, events: Iterable[Event]) -> str:
-    """Return what the handler raised or said with this outcome, "" if it said nothing or may not be shown.
+def outcome_text(outcome: Outcome, events: Iterable[Event]) -> str:
+    """Return what the handler raised or said with this outcome, or for a success what its target answered, masked.
 
-    Of a success it is what the target answered.
+    "" if that is nothing or may not be shown.
 
     `events`: those that the text may quote, for a batch all of the run.
     """
     if isinstance(outcome, InternalError):
         return ""
     if isinstance(outcome, Done):
-        return masked_line(": ".join(filter(None, (outcome.answer, outcome.detail))), events) if outcome.answer else ""
+        return masked_line(outcome.text, events) if outcome.answer else ""
     if isinstance(outcome, Failed):
         return masked_line(outcome.error, events)
     if isinstance(outcome, RetryRequested | Rejected | Paused):
@@ -77,7 +74,7 @@ def _texts_in(value: Any, key: str = "", *, is_reply: bool) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from _texts_in(part, key, is_reply=is_reply)
-    elif isinstance(value, str) and (key in _TEXT_KEYS or (is_reply and is_reply_text(key, value))):
+    elif isinstance(value, str) and (key in TEXT_KEYS or (is_reply and is_reply_text(key, value))):
         yield value
 
 

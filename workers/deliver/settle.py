@@ -27,7 +27,7 @@ from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.delivery_log import Attempts, LogLimit
-from workers.deliver.error_text import error_text
+from workers.deliver.error_text import outcome_text
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
 from workers.deliver.run import EventOutcome, Run
@@ -280,7 +280,7 @@ class Settler:
                 if activity is not None:
                     activity.add(one, None, "")
                 continue
-            error = self._error_text(run, one, texts)
+            error = self._outcome_text(run, one, texts)
             decided = self._policy.decide(one, error=error)
             attempts.add_failed(one, decided, error)
             if activity is not None:
@@ -297,16 +297,16 @@ class Settler:
             decisions.add_delivered([one.event for one in those if one.event is not None])
         return decisions
 
-    def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
+    def _outcome_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
         """Return the masked text of an event's error; `texts` are those of other outcomes of the same settlement.
 
         It may quote the events that the call was made with: in a batch, all of the run. The events of a batch share the
         outcome of their call, so its text is made once.
         """
         if not self._handler.batch:
-            return error_text(ended.outcome, [] if ended.event is None else [ended.event])
+            return outcome_text(ended.outcome, [] if ended.event is None else [ended.event])
         if ended.outcome not in texts:
-            texts[ended.outcome] = error_text(ended.outcome, run.events)
+            texts[ended.outcome] = outcome_text(ended.outcome, run.events)
         return texts[ended.outcome]
 
     def _answer_text(self, run: Run, ended: EventOutcome, done: Done, texts: dict[Outcome, str], *, shown: int) -> str:
@@ -316,7 +316,7 @@ class Settler:
         """
         if done.detail and shown >= _MAX_ANSWERS:
             ended = msgspec.structs.replace(ended, outcome=Done(done.answer))
-        return self._error_text(run, ended, texts)
+        return self._outcome_text(run, ended, texts)
 
     def _report(self, decisions: _Decisions) -> None:
         for name, number in ((RETRIED, len(decisions.later)), (DEAD, len(decisions.dead))):

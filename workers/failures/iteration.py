@@ -34,7 +34,7 @@ def iterate_rows(
 def iterate_quarantine(
     connection: redis.Redis, wanted: FailureFilter = MATCHES_ALL, *, skip: int = 0
 ) -> Iterator[QuarantineRow]:
-    """Yield the matching callbacks in quarantine, likewise."""
+    """Yield the matching callbacks in quarantine, without the first `skip`. Raise redis.RedisError."""
     yield from (
         row for row in iterate_rows(connection, QUARANTINE, wanted, skip=skip) if isinstance(row, QuarantineRow)
     )
@@ -43,7 +43,7 @@ def iterate_quarantine(
 def iterate_summaries(
     connection: redis.Redis, handler: str, wanted: FailureFilter = MATCHES_ALL, *, skip: int = 0
 ) -> Iterator[DeadLetterSummary]:
-    """Yield a handler's dead letters with what says which event each is, likewise."""
+    """Yield a summary of each matching dead letter of a handler, without the first `skip`. Raise redis.RedisError."""
     store = FailureStore(connection)
     for page in _pages(connection, dead_letters_of(handler), wanted, skip=skip):
         yield from store.read_summaries(handler, [row.id for row in page])
@@ -52,7 +52,10 @@ def iterate_summaries(
 def iterate_letters(
     connection: redis.Redis, handler: str, wanted: FailureFilter = MATCHES_ALL, *, ids: Sequence[str] = ()
 ) -> Iterator[DeadLetter | DeadLetterSummary]:
-    """Yield them whole; a summary of one that a newer release wrote."""
+    """Yield the matching dead letters of a handler whole, of these ids if there are any. Raise redis.RedisError.
+
+    Of one that a newer release wrote it is a summary.
+    """
     store = FailureStore(connection)
     for page in _pages(connection, dead_letters_of(handler), wanted, ids=ids):
         yield from store.read_letters(handler, [row.id for row in page])

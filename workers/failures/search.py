@@ -22,8 +22,7 @@ MAX_FAILURES: Final = 1000
 MAX_BYTES: Final = 8 << 20
 _MAX_HITS: Final = 50
 _READ_SIZE: Final = 100
-# What may be between two digits of a number: not more than a blank, a bracket and a mark that cannot be seen.
-_BETWEEN: Final = f"[{re.escape(phone_numbers.SEPARATORS)}]{{0,3}}"
+_BETWEEN: Final = phone_numbers.between_digits()
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[tnr/])")
 _OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
 

@@ -14,9 +14,10 @@ _StructT = TypeVar("_StructT", bound=Struct)
 
 # What takes the place of a person's words.
 MASK: Final = "***"
-# The keys of a record that hold a number or a sender's name, and those that hold a text.
+# The keys of a record that hold a number or a sender's name, and those that hold a text: a report's only in its
+# record, as the gateway may add one that the specification does not have.
 _NUMBER_KEYS: Final = frozenset(("to", "from", "sms_from", "viber_from"))
-_TEXT_KEYS: Final = frozenset(("text", "message"))
+TEXT_KEYS: Final = frozenset(("text", "message"))
 # The other keys of a reply that the gateway documents.
 _PLAIN_KEYS: Final = frozenset(
     ("api_job_id", "client_job_id", "reply_message_id", "orig_message_id", "req_uuid", "channel", "timestamp")
@@ -80,7 +81,7 @@ def mask_record(
         items: list[tuple[Any, Any]] = list(node.items() if isinstance(node, dict) else enumerate(node))
         for key, value in items:
             is_number = within_number or key in _NUMBER_KEYS
-            is_text = within_text or (texts != "shown" and key in _TEXT_KEYS)
+            is_text = within_text or (texts != "shown" and key in TEXT_KEYS)
             if isinstance(value, dict | list):
                 node[key] = value.copy()
                 open_nodes.append((node[key], is_number, is_text))

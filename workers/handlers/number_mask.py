@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from callbacks import phone_numbers
+from shared import phone_numbers
 
 # Phone numbers have 7 to 15 digits (gateway's integrations; E.164). Shorter ones are short codes, not personal data;
 # longer ones are compared by their last ones.
@@ -14,9 +14,9 @@ _HIDDEN_DIGITS: Final = 5
 # What is shown of a number without its country code: with it, more would show the number.
 _SHOWN_DIGITS: Final = 3
 # Beyond those of `phone_numbers`: in numbers as people write amounts.
-_SEPARATORS: Final = f"{phone_numbers.SEPARATORS},'"
-SEPARATED: Final = f"[{re.escape(_SEPARATORS)}]{{0,3}}"
-_WITHOUT_SEPARATORS: Final = str.maketrans("", "", _SEPARATORS)
+_OTHER_SEPARATORS: Final = ",'"
+SEPARATED: Final = phone_numbers.between_digits(_OTHER_SEPARATORS)
+_WITHOUT_SEPARATORS: Final = str.maketrans("", "", phone_numbers.SEPARATORS + _OTHER_SEPARATORS)
 
 
 def mask_number(value: str) -> str:
@@ -39,11 +39,6 @@ def mask_number(value: str) -> str:
     return "".join(characters)
 
 
-def mask_within(text: str, numbers: Collection[str]) -> str:
-    """Return a text, such as an id of a client's, in which none of the numbers is whole."""
-    return mask_known(text, numbers, known_digits(numbers))
-
-
 def known_digits(numbers: Iterable[str]) -> list[str]:
     """Return the digits of those that are phone numbers."""
     found = ("".join(filter(str.isdigit, phone_numbers.comparable(number))) for number in numbers)
@@ -51,7 +46,7 @@ def known_digits(numbers: Iterable[str]) -> list[str]:
 
 
 def mask_known(text: str, numbers: Collection[str], digits: Iterable[str]) -> str:
-    """Return what `mask_within` returns; `digits` are those of the numbers, for many texts."""
+    """Return a text, such as an id of a client's, in which none of the numbers is whole; `digits`: their digits."""
     if text in numbers:
         return mask_number(text)
     hidden = list(hidden_positions(text, digits))

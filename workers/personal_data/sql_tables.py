@@ -68,14 +68,14 @@ class SqlTables:
         try:
             with opened_engine(self._address, read_only=True) as reading, contextlib.ExitStack() as stack:
                 writing: Engine | None = None
-                for connection, table, names in self._iterate(reading):
-                    found += len(names)
+                for connection, table, row_keys in self._iterate(reading):
+                    found += len(row_keys)
                     if table is opt_outs:
-                        kept_opt_outs += sum(row["opted_out"] for row in _read_rows(connection, table, names))
+                        kept_opt_outs += sum(row["opted_out"] for row in _read_rows(connection, table, row_keys))
                     if not dry_run:
                         writing = writing or stack.enter_context(opened_engine(self._address))
-                        self._write(writing, table, names)
-                        erased += len(names)
+                        self._write(writing, table, row_keys)
+                        erased += len(row_keys)
             if erased or (self._resumes and not dry_run):
                 self._overwrite_free_pages()
         except DatabaseUnavailable as exc:
@@ -92,8 +92,8 @@ class SqlTables:
         """Yield each row that mentions a number, and what stays of opt-outs that were forgotten."""
         try:
             with opened_engine(self._address, read_only=True) as engine:
-                for connection, table, names in self._iterate(engine):
-                    for row in _read_rows(connection, table, names):
+                for connection, table, row_keys in self._iterate(engine):
+                    for row in _read_rows(connection, table, row_keys):
                         yield _found_item(table, row)
                 yield from self._export_kept(engine)
         except (DatabaseUnavailable, OSError) as exc:
@@ -106,8 +106,8 @@ class SqlTables:
             if schema.read_state(connection) == "absent":
                 return
             keys = forgotten.read_keys(connection, self._secret)
-            names = [forgotten.digest(number, key) for number in self._search.numbers for key in keys]
-            for row in _read_rows(connection, opt_outs, names):
+            row_keys = [forgotten.digest(number, key) for number in self._search.numbers for key in keys]
+            for row in _read_rows(connection, opt_outs, row_keys):
                 yield _found_item(opt_outs, row)
 
     def _iterate(self, engine: Engine) -> Iterator[tuple[Connection, Table, Sequence[str]]]:
@@ -118,8 +118,8 @@ class SqlTables:
             if schema.read_state(connection) == "absent":
                 return
             for table in _TABLES:
-                for names in self._find(connection, table):
-                    yield connection, table, names
+                for row_keys in self._find(connection, table):
+                    yield connection, table, row_keys
 
     @property
     def _is_absent(self) -> bool:
@@ -141,15 +141,15 @@ class SqlTables:
         if found:
             yield found
 
-    def _write(self, engine: Engine, table: Table, names: Sequence[str]) -> None:
+    def _write(self, engine: Engine, table: Table, row_keys: Sequence[str]) -> None:
         """Delete or change these rows, as they are by now, in one transaction."""
         with engine.begin() as connection:
             if table is opt_outs:
-                self._forget_opt_outs(connection, _read_rows(connection, table, names, locks=True))
+                self._forget_opt_outs(connection, _read_rows(connection, table, row_keys, locks=True))
             elif self._how == "erase":
-                connection.execute(table.delete().where(_key_column(table).in_(names)))
+                connection.execute(table.delete().where(_key_column(table).in_(row_keys)))
             else:
-                for row in _read_rows(connection, table, names, locks=True):
+                for row in _read_rows(connection, table, row_keys, locks=True):
                     self._pseudonymise(connection, table, row)
 
     def _forget_opt_outs(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -238,9 +238,9 @@ def _key_column(table: Table) -> Column[str]:
 
 
 def _read_rows(
-    connection: Connection, table: Table, names: Sequence[str], *, locks: bool = False
+    connection: Connection, table: Table, row_keys: Sequence[str], *, locks: bool = False
 ) -> list[dict[str, Any]]:
     """Return these rows, in the order in which workers lock them."""
     key = _key_column(table)
-    query = select(table).where(key.in_(names)).order_by(key)
+    query = select(table).where(key.in_(row_keys)).order_by(key)
     return [dict(row) for row in connection.execute(query.with_for_update() if locks else query).mappings()]

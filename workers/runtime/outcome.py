@@ -34,6 +34,11 @@ class Done:
     answer: str = ""
     detail: str = ""
 
+    @property
+    def text(self) -> str:
+        """The answer and its detail in one text; "" if nothing is known of them."""
+        return ": ".join(filter(None, (self.answer, self.detail)))
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

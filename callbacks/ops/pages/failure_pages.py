@@ -28,7 +28,7 @@ from shared.stored_times import stored_time
 from workers.admin import action_log
 from workers.admin.action_log import Action, AlreadyStarted
 from workers.admin.bulk_action import RemainingWork, Task
-from workers.admin.replay_rate import format_rate, parse_rate
+from workers.admin.replay_rate import format_limit, parse_rate
 from workers.failures.cursor import MAX_SCANNED, Cursor, FailureFilter, IndexReader, Row
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import FailureList
@@ -152,7 +152,7 @@ class FailurePages:
         per_second = _parse_rate(request) if task == "replay" and failure_list.handler is not None else None
         if per_second is not None:
             work = msgspec.structs.replace(work, per_second=per_second)
-            chosen = f"{chosen}, at most {format_rate(per_second)}"
+            chosen = f"{chosen}, at most {format_limit(per_second)}"
         action = Action(
             who=operator(request), by="page", what=task, where=failure_list.name, chosen=chosen, number=number
         )

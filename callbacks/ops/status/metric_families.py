@@ -14,7 +14,19 @@ from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, web_metric_families
 from shared.last_times import LAST_ACCEPTED, LAST_DEAD, LAST_DELIVERED, LAST_RETRIED
-from shared.metrics import CALL, CALL_BUCKETS, DELIVERY, DELIVERY_BUCKETS, OTHER, RETENTION_REMOVED, SEPARATOR, TRIMMED
+from shared.metrics import (
+    ACCEPTED,
+    CALL,
+    CALL_BUCKETS,
+    DEAD,
+    DELIVERY,
+    DELIVERY_BUCKETS,
+    OTHER,
+    RETENTION_REMOVED,
+    RETRIED,
+    SEPARATOR,
+    TRIMMED,
+)
 from shared.schema import OPTIONAL_KEYS
 from shared.web_metric_families import Rows, add_histogram, rows
 
@@ -107,10 +119,10 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         if at["forgotten"]:
             deliveries.add_metric((handler, "forgotten"), at["forgotten"])
         # Not the audit's counter: it decreases with each replay, which a Prometheus counter must not.
-        deliveries.add_metric((handler, "dead_letter"), snapshot.metrics.get(f"dead{SEPARATOR}{handler}", 0))
+        deliveries.add_metric((handler, "dead_letter"), snapshot.metrics.get(f"{DEAD}{SEPARATOR}{handler}", 0))
         letters.add_metric((handler,), entries)
         waiting.add_metric((handler,), snapshot.events_waiting(handler))
-        retried.add_metric((handler,), snapshot.metrics.get(f"retried{SEPARATOR}{handler}", 0))
+        retried.add_metric((handler,), snapshot.metrics.get(f"{RETRIED}{SEPARATOR}{handler}", 0))
     seconds = HistogramMetricFamily(
         "callbacks_handler_call_duration_seconds",
         "Seconds of a call of the handler: with one event, or of a batch handler with a batch.",
@@ -161,7 +173,7 @@ def _trimmed(snapshot: Snapshot) -> Iterator[Metric]:
 def _web(snapshot: Snapshot) -> Iterator[Metric]:
     metrics = snapshot.metrics
     received = CounterMetricFamily("callbacks_accepted", "Callbacks accepted.", labels=("kind", "source"))
-    for labels, number in _limit_sources(rows(metrics, "accepted", words=2)):
+    for labels, number in _limit_sources(rows(metrics, ACCEPTED, words=2)):
         received.add_metric(labels, number)
     unreadable = CounterMetricFamily(
         "callbacks_unreadable_fields", "Optional fields that could not be read, by field.", labels=("field",)
@@ -181,7 +193,7 @@ def _web(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _last_accepted(metrics: Mapping[str, int]) -> Iterator[Metric]:
-    """Yield when the sources that were heard last were heard."""
+    """Yield when a callback of each source was last accepted, of the MAX_SOURCES newest."""
     found = GaugeMetricFamily(
         "callbacks_last_accepted_timestamp_seconds",
         "When a callback of a source was last accepted, in Unix seconds.",

@@ -63,7 +63,7 @@ def replayed(harness: Harness) -> int:
 @pytest.mark.parametrize(("text", "per_second"), [("50/s", 50.0), ("50", 50.0), (" 300 / M ", 5.0), ("1/m", 1 / 60)])
 def test_a_rate_is_a_number_a_second_or_a_minute(text: str, per_second: float) -> None:
     assert parse_rate(text) == per_second
-    assert parse_rate(replay_rate.format_rate(per_second)) == per_second
+    assert parse_rate(replay_rate.format_limit(per_second)) == per_second
 
 
 @pytest.mark.parametrize("text", ["", "0/s", "-5/s", "50/h", "fast", "1.5/s", "1/s/s"])

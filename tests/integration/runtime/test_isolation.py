@@ -70,8 +70,8 @@ IN_EXPAND: Final = [
 OF_SMALL: Final = ["shared.wire:_read_documented", "shared.wire:_read_at_once", "shared.wire:_decode_usual_status"]
 # Of a record that is written in another way than the specification has it.
 OF_UNUSUAL: Final = [
-    "shared.callback_events:_Events.__init__",
-    "shared.callback_events:_Events.read",
+    "shared.callback_events:_EventReader.__init__",
+    "shared.callback_events:_EventReader.read",
     "shared.callback_events:_report",
     "shared.compact_events:_values_of_record",
     "shared.compact_events:compact_report",

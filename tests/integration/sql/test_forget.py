@@ -108,10 +108,10 @@ def test_a_status_that_came_meanwhile_stays_under_the_pseudonym(new_database: Ne
     tables = SqlTables(database.address, SEARCH, how="pseudonymise", secret="s" * 32)
     written = tables._write
 
-    def late(engine: Any, table: Any, names: Any) -> None:
+    def late(engine: Any, table: Any, row_keys: Any) -> None:
         if table is messages:
             database.write(report("DELIVRD", seconds=1, recipient=NUMBER))
-        written(engine, table, names)
+        written(engine, table, row_keys)
 
     tables._write = late  # type: ignore[method-assign]
     tables.erase(dry_run=False)

@@ -117,9 +117,9 @@ def test_a_wish_that_changed_meanwhile_is_forgotten_as_it_is_by_then(new_databas
     tables = SqlTables(database.address, SEARCH)
     written = tables._write
 
-    def late(engine: Any, table: Any, names: Any) -> None:
+    def late(engine: Any, table: Any, row_keys: Any) -> None:
         write(database, said("STOP", minutes=2, sender=NUMBER))
-        written(engine, table, names)
+        written(engine, table, row_keys)
 
     tables._write = late  # type: ignore[method-assign]
     result = tables.erase(dry_run=False)

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from shared import log_context, uncaught
 from shared.events import Event
-from shared.metrics import CALL_BUCKETS, Histogram
+from shared.metrics import CALL, CALL_BUCKETS, Metrics
 from workers.declaration import Handler
 from workers.deliver.call import spans as call_spans
 from workers.deliver.call import timeout
@@ -42,8 +42,8 @@ class Caller:
     """Calls one handler, as long as a worker process lives. For the main thread only.
 
     An async handler keeps one event loop all that time, so that its connections survive from batch to batch. The
-    loop runs only while `call` waits for calls to finish. `spans` records the calls. `on_lifespan_end` is called if
-    the lifespan ends too early.
+    loop runs only while `call` waits for calls to finish. `spans` records the calls, `metrics` how long each takes.
+    `on_lifespan_end` is called if the lifespan ends too early.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Caller:
         *,
         spans: CallSpans | None = None,
         on_lifespan_end: Callable[[], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.handler = handler
         self._function = handler.function if spans is None else spans.wrap(handler.function)
@@ -61,7 +62,7 @@ class Caller:
         self._overdue: set[asyncio.Task[Outcome]] = set()
         self._call_seconds: float | None = None
         # Each call that ended: of a batch handler one for all of its events.
-        self.durations = Histogram(CALL_BUCKETS)
+        self._durations = (metrics or Metrics()).histogram((CALL, handler.name), CALL_BUCKETS)
         self._raises_keyboard_interrupt = True
 
     def __enter__(self) -> Self:
@@ -166,7 +167,7 @@ class Caller:
             return outcomes.from_exception(exc, hidden=_HIDDEN)
         finally:
             self._call_seconds = time.perf_counter() - started_at
-            self.durations.observe(self._call_seconds)
+            self._durations.observe(self._call_seconds)
             log_context.call.reset(context)
         return self._outcome_of_return(returned)
 
@@ -226,7 +227,7 @@ class Caller:
                         timer.cancel()  # it would stop the loop in its next use
                 for index, outcome, seconds in _take_finished(running, ended):
                     self._call_seconds = seconds
-                    self.durations.observe(seconds)
+                    self._durations.observe(seconds)
                     yield index, outcome
         finally:
             left = list(running)

@@ -91,8 +91,7 @@ def _result(handler: Handler, events: tuple[Event, ...], outcome: Outcome, secon
 def _describe(handler: Handler, outcome: Outcome) -> tuple[OutcomeName, str, str]:
     attempts = "this is its only attempt" if handler.attempts == 1 else f"up to {handler.attempts} attempts"
     if isinstance(outcome, Done):
-        answer = ": ".join(filter(None, (outcome.answer, outcome.detail)))
-        return "done", f"done: {answer}" if answer else "done", ""
+        return "done", f"done: {outcome.text}" if outcome.text else "done", ""
     if isinstance(outcome, Rejected):
         return "rejected", f"rejected: {outcome.reason}", "A worker would make it a dead letter at once."
     if isinstance(outcome, Paused):

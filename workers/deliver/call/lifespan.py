@@ -19,7 +19,7 @@ from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.call import timeout
 from workers.deliver.call.timeout import Alarm, Watchdog
-from workers.deliver.error_text import error_text
+from workers.deliver.error_text import outcome_text
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Failed
 from workers.signals import HandlerTimeout
@@ -184,5 +184,5 @@ def _cause(error: BaseException) -> tuple[str, str | None]:
     outcome = outcomes.from_exception(error, hidden=_HIDDEN)
     # A lifespan that raises Retry, Pause or Reject has failed as with any other error.
     cause = outcome.cause if isinstance(outcome, Failed) else type(error).__name__
-    text = error_text(outcome, ())
+    text = outcome_text(outcome, ())
     return cause, text or None

@@ -40,10 +40,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The target accepted the event: `brief` has the status, `text` the start of the body."""
+    """The target accepted the event: `answer` has the status, `detail` the start of the body."""
 
-    brief: str
-    text: str
+    answer: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

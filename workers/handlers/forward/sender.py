@@ -85,7 +85,7 @@ class Sender:
             case Sent():
                 self._breaker.record_success()
                 self._refusals.record_accepted(began, event.id)
-                return Delivered(result.brief, result.text)
+                return Delivered(result.answer, result.detail)
             case EventRefused():
                 self._breaker.record_success()
                 return Reject(f"{self.target.redacted_url} {result.reason}")
