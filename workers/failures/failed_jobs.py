@@ -23,25 +23,29 @@ from workers.runtime.settlement import NewFailure, Replacement
 # The backoff is at most 60 seconds, so this is about an hour.
 MAX_FAILURES: Final = 60
 _SPLIT_AT: Final = 2
+_WAITED_FOR: Final = (queues.NewerRelease, sealed_data.SealKeyMissing)
 
 
 class FailedJob:
     """A job whose run has just failed, read from Redis. Raises redis.RedisError."""
 
     def __init__(self, connection: redis.Redis, queue: str, job_id: str) -> None:
-        names = ("items", "progress", "failures", "finished")
+        names = ("items", "progress", "failures", "waits", "finished")
         (self._stored,) = queue_jobs.read_stored(connection, [job_id], *names)
-        items, settled, failures, finished = self._stored.values
+        items, settled, failures, waits, finished = self._stored.values
         self._queue, self._job_id = queue, job_id
         self._settled, done = _read_progress(settled)
-        self.failures = _number(failures) + 1
+        self.failures = _number(failures) - _number(waits) + 1
         self.remaining = max(0, _number(items) - done)
         self._finished = (finished or b"").decode()
 
+    def is_waiting(self, error: BaseException) -> bool:
+        """Return whether it only waits: another release, or a process that has the key, will read it."""
+        return _has_cause(error, _WAITED_FOR)
+
     def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
         """Return what replaces the job, or None to retry it unchanged. `completions`: what its handler finished."""
-        # Another release, or a key that this process does not have, will read it.
-        if _has_cause(error, (queues.NewerRelease, sealed_data.SealKeyMissing)):
+        if self.is_waiting(error):
             return None
         if self.failures >= MAX_FAILURES:
             return self._move_to_failures(error)
@@ -75,9 +79,11 @@ class FailedJob:
             self._failure_index(), jobs=[(queues.new_job_id(), {**fields, "isolated": 1}) for fields in jobs]
         )
 
-    def _move_to_failures(self, error: BaseException) -> Replacement:
+    def _move_to_failures(self, error: BaseException) -> Replacement | None:
         try:
             failures = self._item_failures(error)
+        except _WAITED_FOR:
+            return None
         except Exception:  # noqa: BLE001 # as above
             failures = []
         if sum(failure.records for failure in failures) != self.remaining:

@@ -113,7 +113,7 @@ class JobTransitions:
         self,
         execution: Execution,
         *,
-        to: Literal["front", "back", "later"],
+        to: Literal["front", "back", "later", "waiting"],
         finished: Completions,
         died: bool = False,
         with_coalesced: bool = False,
@@ -123,6 +123,7 @@ class JobTransitions:
         `finished` is what the run's handler had finished beyond what is settled: the job's next run settles it as done.
         `with_coalesced`: the jobs that it coalesced go back too, behind it; otherwise they wait for its next run.
         "later" counts a failure: the job waits, longer each time, and it and those that it coalesced run alone.
+        "waiting" does the same, but does not bring the job nearer to its move to the failures.
         """
         completions = [
             word for job_id, positions in finished.items() for word in (keys.job(job_id), progress.to_text(positions))

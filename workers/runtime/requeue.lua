@@ -7,7 +7,7 @@
 -- KEYS  1 registry of running jobs   2 the job's hash   3 the queue's list   4 list of the coalesced jobs
 --       5 the run's hash   6 registry of the job's runs   7 set of the worker's runs   8 registry of jobs scheduled for
 --       the queue
--- ARGV  1 the job's id   2 the run's id   3 'front', 'back' or 'later'
+-- ARGV  1 the job's id   2 the run's id   3 'front', 'back', 'later', or 'waiting': later, as nobody here can read it yet
 --       4 '1' if the run died: that counts as a death, unless its worker had been asked to stop (see renew.lua) and was
 --       killed because it took too long
 --       5 '1' if the coalesced jobs go back to the queue too, behind it, instead of waiting for its own next run
@@ -36,7 +36,7 @@ if redis.call('HEXISTS', KEYS[2], 'data') == 0 then
   return 0
 end
 if not is_running then return 0 end
-local has_failed = ARGV[3] == 'later'
+local has_failed = ARGV[3] == 'later' or ARGV[3] == 'waiting'
 redis.call('HSET', KEYS[2], 'status', has_failed and 'scheduled' or 'queued')
 if is_death then redis.call('HINCRBY', KEYS[2], 'deaths', 1) end
 if has_failed then
@@ -48,6 +48,7 @@ elseif ARGV[5] == '1' then
 end
 if has_failed then
   local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
+  if ARGV[3] == 'waiting' then redis.call('HINCRBY', KEYS[2], 'waits', 1) end  -- it is no sign that the job is bad
   local seconds = math.min(4 ^ math.min(failures - 1, 9), tonumber(ARGV[7]))
   redis.call('ZADD', KEYS[8], ARGV[6] + seconds, ARGV[1])
 else

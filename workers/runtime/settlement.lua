@@ -30,7 +30,7 @@ end
 local function settle()
   redis.call('HSET', run, 'settlement', name)
   -- What kills workers, or fails, is not among these items. Where nothing is settled that is unknown.
-  if #settlements > 0 then redis.call('HDEL', run, 'deaths', 'failures') end
+  if #settlements > 0 then redis.call('HDEL', run, 'deaths', 'failures', 'waits') end
   for _, s in ipairs(settlements) do
     if s.coalesced == '' then
       redis.call('HSET', s.job, 'progress', s.to)

@@ -8,7 +8,7 @@ supervisor restarts it and requeues its job. See `supervisor`, `maintenance`.
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import redis
 from redis.client import Pipeline
@@ -51,6 +51,9 @@ class ReplaceableJob(Protocol):
     @property
     def failures(self) -> int:
         """How many of its runs failed since it last made progress, this one included."""
+
+    def is_waiting(self, error: BaseException) -> bool:
+        """Return whether it only waits, for a newer release or a key: then this run does not count as failed."""
 
     def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
         """Return what takes its place, or None: it is retried as it is. `completions`: what its handler finished."""
@@ -284,7 +287,8 @@ class QueueWorker(SimpleWorker):
             else:
                 log.error("job_sealed", queue=name, key=key)
             if replacement is None:
-                return self._transitions.requeue(execution, to="later", finished=completions)
+                to: Literal["waiting", "later"] = "waiting" if failed.is_waiting(error) else "later"
+                return self._transitions.requeue(execution, to=to, finished=completions)
             if replacement.jobs:
                 log.warning("job_split", queue=name, job=job_id, items=len(replacement.jobs))
             else:

@@ -15,6 +15,7 @@ from tests.integration.sealed.conftest import NEW, OLD
 from workers.admin.action_log import Action
 from workers.admin.bulk_action import BulkActions, RemainingRetries
 from workers.admin.retry_rows import RetryCursor, RetryFilter
+from workers.failures import failed_jobs
 from workers.failures.failure import DeadLetterSummary, StillUnreadable
 from workers.failures.failure_list import dead_letters_of
 from workers.failures.store import FailureStore
@@ -150,6 +151,30 @@ def test_it_waits_for_longer_than_any_job_that_fails(url: str) -> None:
         assert harness.connection.zcard(keys.rq_scheduled(queues.EXPAND)) == 1
         with pytest.raises(sealed_data.SealKeyMissing, match=OLD.id.hex()):
             queue_jobs.read_stored(harness.connection, [job_id])[0].arguments()
+
+
+def test_the_runs_that_waited_for_the_key_bring_no_job_nearer_to_the_failures(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 3)
+    with open_harness(url, first) as harness:
+        harness.accept(status(record("1")))
+        sealed_data.use([NEW])
+        harness.expand()
+        for _ in range(4):
+            expand_later(harness)
+        (job_id,) = (member.decode() for member in harness.connection.zrange(keys.rq_scheduled(queues.EXPAND), 0, -1))
+        assert int(harness.connection.hget(keys.job(job_id), "failures")) == 5
+
+        job = failed_jobs.FailedJob(harness.connection, queues.EXPAND, job_id)
+        assert job.failures == 1
+        monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 1)
+        assert job.replacement(OSError("the disk is full"), {}) is None  # as long as nobody can read it
+        sealed_data.use([NEW, OLD])
+        expand_later(harness)
+        harness.deliver(first)
+        assert len(seen) == 1
+        assert harness.quarantine() == []
 
 
 def test_a_failure_whose_key_is_missing_is_listed_and_stays(url: str) -> None:
