@@ -220,9 +220,14 @@ def decompress(data: bytes) -> bytes:
     return data
 
 
+def is_expand_job(data: bytes) -> bool:
+    """Return whether a job's `data` are those of a job that expands callbacks."""
+    return data.startswith(_EXPAND_CALL)
+
+
 def unseal_call(data: bytes) -> bytes:
     """Return a job's `data` as JSON without anything sealed. Raise sealed_data.Sealed."""
-    context = sealed_data.CALLBACKS if data.startswith(_EXPAND_CALL) else sealed_data.EVENTS
+    context = sealed_data.CALLBACKS if is_expand_job(data) else sealed_data.EVENTS
     return sealed_data.unseal(data, context)
 
 

@@ -6,6 +6,7 @@ events have one context, as they move from job to job. Without keys nothing is s
 any is read as it is.
 """
 
+import base64
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 CALLBACKS: Final = "callbacks"  # those of an expand job, together
 EVENTS: Final = "events"  # each event, in a delivery job, a portion or the feed of live events
 SPOOL: Final = "spool"  # a batch of a spool
+
+_DAMAGED: Final = b'"damaged sealed part: '
 
 
 class Sealed(ValueError):
@@ -68,8 +71,11 @@ def seal_each(texts: Iterable[bytes], context: str) -> list[bytes]:
     return [seal_one(text, encoded) for text in texts]
 
 
-def unseal(data: bytes, context: str) -> bytes:
-    """Return a text with each sealed part in it opened. Raise SealKeyMissing and Sealed."""
+def unseal(data: bytes, context: str, *, keep_damaged: bool = False) -> bytes:
+    """Return a text with each sealed part in it opened. Raise SealKeyMissing and Sealed.
+
+    With `keep_damaged`, a string of JSON that holds the part stands in the place of each that is damaged.
+    """
     start = data.find(MARK)
     if start < 0:
         return data
@@ -82,7 +88,14 @@ def unseal(data: bytes, context: str) -> bytes:
         except NotSealed:
             raise Sealed(Sealed.__doc__) from None
         texts.append(data[end:start])
-        texts.append(_open(part, encoded))
+        try:
+            texts.append(_open(part, encoded))
+        except SealKeyMissing:
+            raise
+        except Sealed:
+            if not keep_damaged:
+                raise
+            texts.append(b'%b%b"' % (_DAMAGED, base64.b64encode(data[start : part.end])))
         end = part.end
         start = data.find(MARK, end)
     texts.append(data[end:])
@@ -93,6 +106,11 @@ def unseal_whole(data: bytes, context: str) -> bytes:
     """Return what one sealed part holds; other data, which need not be text, as they are. Raise as `unseal` does."""
     part = _find_whole(data)
     return data if part is None else _open(part, context.encode())
+
+
+def has_damaged(text: bytes) -> bool:
+    """Return whether something sealed, or what `unseal` puts in the place of a damaged part, stands in a text."""
+    return MARK in text or text.startswith(_DAMAGED)
 
 
 def is_sealed(data: bytes) -> bool:

@@ -126,7 +126,12 @@ class FailedJob:
         return kept, skip
 
     def _remaining_events(self) -> tuple[str, int, dict[int, msgspec.Raw]]:
-        _version, handler, attempt, events = self._stored.arguments()
+        # One damaged event must not keep the others from their handler.
+        data, portions = self._stored.data or b"", self._stored.portions
+        arguments = queues.parse_arguments(
+            _with_damaged(queues.decompress(data)), None if portions is None else list(map(_with_damaged, portions))
+        )
+        _version, handler, attempt, events = arguments
         settled = progress.parse(self._settled)
         return handler, attempt, {position: event for position, event in enumerate(events) if position not in settled}
 
@@ -140,6 +145,10 @@ class FailedJob:
 def _has_cause(error: BaseException | None, kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:
     """Return whether the error, or a cause of it, is of one of these kinds."""
     return error is not None and (isinstance(error, kinds) or _has_cause(error.__cause__, kinds))
+
+
+def _with_damaged(text: bytes) -> bytes:
+    return sealed_data.unseal(text, sealed_data.EVENTS, keep_damaged=True)
 
 
 def _read_progress(text: bytes | None) -> tuple[str, int]:

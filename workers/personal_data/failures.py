@@ -13,7 +13,7 @@ import msgspec
 import redis
 from rq.utils import as_text
 
-from shared import batches, failure_fields, keys
+from shared import batches, failure_fields, keys, queues, sealed_data
 from shared.batches import Accepted
 from shared.number_search import NumberSearch
 from shared.sealed_field import Unopened
@@ -28,6 +28,7 @@ from workers.runtime import scripts
 
 _UNTIL: Final = "until it is replayed or dropped, at most CALLBACKS_FAILURES_RETENTION_DAYS (30)"
 _READ_SIZE: Final = 500
+_REPAIR: Final = "give CALLBACKS_SEAL_KEYS_FILE their keys, and drop those that are damaged"
 _NAMES: Final = (
     "body", "event", "headers", "error", "traceback", "whole_error", "whole_traceback",
     "kind", "records", "source", "received_ms",
@@ -63,7 +64,7 @@ class Failures:
             else:
                 found += number
                 erased += 0 if dry_run else self._drop(failure_list, failure_id, number)
-        why = f"{unopened} that cannot be opened: give CALLBACKS_SEAL_KEYS_FILE their keys" if unopened else ""
+        why = f"{unopened} that cannot be opened: {_REPAIR}" if unopened else ""
         return StoreResult(store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why)
 
     def export(self) -> Iterator[FoundItem]:
@@ -142,7 +143,11 @@ class Failures:
 
 
 def _is_unopened(fields: Mapping[str, bytes | None]) -> bool:
-    return any(isinstance(value, Unopened) for value in fields.values())
+    """Return whether some of a failure cannot be read now, so that it may mention any number."""
+    # A job or an event is kept as JSON in UTF-8, and its sealed parts as they are if not all of them open.
+    event, body = fields["event"] or b"", fields["body"] or b""
+    jobs = (event, body) if queues.is_expand_job(body) else (event,)
+    return any(isinstance(value, Unopened) for value in fields.values()) or any(map(sealed_data.has_damaged, jobs))
 
 
 def _counted_as_forgotten(failure_list: FailureList) -> FailureList:

@@ -10,6 +10,11 @@ from shared.batches import Quarantined
 from shared.live import SealedEvents
 from shared.number_search import NumberSearch
 from shared.seal_keys import SealKey
+from callbacks import Event, ReplyEvent, ReportEvent, handler
+from shared import keys, live, queue_jobs, queues, sealed_data, sealed_part
+from shared.live import SealedEvents
+from shared.number_search import NumberSearch
+from shared.sealed_part import MARK
 from tests.integration.harness import Harness, due_now, open_harness, record, reply, status
 from tests.integration.sealed.conftest import NEW, OLD
 from workers.admin.action_log import Action
@@ -175,6 +180,78 @@ def test_the_runs_that_waited_for_the_key_bring_no_job_nearer_to_the_failures(
         harness.deliver(first)
         assert len(seen) == 1
         assert harness.quarantine() == []
+
+
+def damage(data: bytes, number: int) -> bytes:
+    """Return the text with the last byte of a sealed part, the one with this number in it, changed."""
+    part = sealed_part.unpack(data, data.find(MARK))
+    for _ in range(number):
+        part = sealed_part.unpack(data, data.find(MARK, part.end))
+    return data[: part.end - 1] + bytes([data[part.end - 1] ^ 1]) + data[part.end :]
+
+
+def job_with_damage(harness: Harness, *, others: int) -> None:
+    harness.accept(status(*(record(str(number)) for number in range(others)), record("d", to=NUMBER)))
+    harness.expand()
+    (job_id,) = harness.waiting_jobs(queues.delivery_queue("first"))
+    data = harness.connection.hget(keys.job(job_id), "data")
+    harness.connection.hset(keys.job(job_id), "data", damage(data, others))
+
+
+def test_a_damaged_event_costs_no_other_and_counts_as_one_that_may_mention_any_number(url: str) -> None:
+    with open_harness(url, first) as harness:
+        job_with_damage(harness, others=9)
+        for _ in range(3):
+            harness.deliver(first)
+            due_now(harness, first)
+        harness.deliver(first)
+
+        assert len(seen) == 9
+        ((letter_id, _),) = harness.connection.zrange(keys.dead("first"), 0, -1, withscores=True)
+        (result,) = FailureStore(harness.connection).replay(dead_letters_of("first"), [letter_id.decode()])
+        assert [type(error) for _, error in result.failed] == [StillUnreadable]
+        failures = Failures(harness.connection, NumberSearch(["35699000000"]))
+        erased = failures.erase(dry_run=False)
+        assert (erased.found, erased.left) == (1, 1)
+        assert "damaged" in erased.why
+        assert [item.content["event"][:22] for item in failures.export()] == ['"damaged sealed part: ']
+        assert harness.audit().balances
+
+
+def test_if_a_job_with_a_damaged_event_moves_to_the_failures_each_event_is_one(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 1)
+    with open_harness(url, first) as harness:
+        job_with_damage(harness, others=9)
+        harness.deliver(first)
+        monkeypatch.undo()
+
+        found = Failures(harness.connection, NumberSearch(["35699000001"])).erase(dry_run=False)
+        assert (found.found, found.erased, found.left) == (10, 9, 1)
+        assert harness.audit().balances
+
+
+@pytest.mark.parametrize("queue", [queues.EXPAND, queues.delivery_queue("first")])
+def test_a_job_that_is_kept_whole_as_a_failure_may_mention_any_number(
+    queue: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 1)
+    with open_harness(url, first) as harness:
+        harness.accept(status(record("1"), record("2")))
+        if queue != queues.EXPAND:
+            harness.expand()
+        (job_id,) = harness.waiting_jobs(queue)
+        data = harness.connection.hget(keys.job(job_id), "data")
+        # Where the last part ends is damaged, so it is not known how many there are.
+        harness.connection.hset(keys.job(job_id), "data", data.replace(MARK, MARK + MARK, 1))
+        if queue == queues.EXPAND:
+            harness.expand()
+        else:
+            harness.deliver(first)
+
+        found = Failures(harness.connection, NumberSearch(["35699777999"])).erase(dry_run=False)
+        assert (found.found, found.left) == (2, 2)
 
 
 def test_a_failure_whose_key_is_missing_is_listed_and_stays(url: str) -> None:
