@@ -51,11 +51,11 @@ class Failures:
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Erase what mentions a number, once. A failure that was replayed meanwhile is found as a job."""
-        found = erased = unopened = 0
+        found = erased = unopened = unreadable = 0
         for failure_list, failure_id, fields in self._iterate():
             number = int(fields["records"] or 1)
             if _is_unopened(fields):
-                found, unopened = found + number, unopened + 1
+                found, unopened, unreadable = found + number, unopened + 1, unreadable + number
                 continue
             parts = None if failure_list.handler is not None else self._take_apart(fields)
             if parts is not None and parts.body is not None:
@@ -65,7 +65,8 @@ class Failures:
                 found += number
                 erased += 0 if dry_run else self._drop(failure_list, failure_id, number)
         why = f"{unopened} that cannot be opened: {_REPAIR}" if unopened else ""
-        return StoreResult(store=self.name, found=found, erased=erased, left=0 if dry_run else found - erased, why=why)
+        left = 0 if dry_run else found - erased
+        return StoreResult(store=self.name, found=found, erased=erased, left=left, unreadable=unreadable, why=why)
 
     def export(self) -> Iterator[FoundItem]:
         """Yield each failure that mentions a number; of a bundle, only those records."""

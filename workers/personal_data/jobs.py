@@ -90,7 +90,9 @@ class WaitingJobs:
                 "is not in CALLBACKS_SEAL_KEYS_FILE"
             )
         left = 0 if dry_run else found - erased
-        return StoreResult(store=self.name, found=found, erased=erased, left=left, why="; ".join(why))
+        return StoreResult(
+            store=self.name, found=found, erased=erased, left=left, unreadable=unreadable, why="; ".join(why)
+        )
 
     def export(self) -> Iterator[FoundItem]:
         """Yield each record and event that mentions a number."""

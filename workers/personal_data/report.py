@@ -16,14 +16,16 @@ class StoreUnreadable(Exception):
 class StoreResult(Struct, frozen=True, kw_only=True):
     """The result for one store, in its own unit (records, events, lines, rows).
 
-    `left` of `found` could not be erased; `why` says why, and what to do. `failed`: the store
-    could not be searched, or not whole. With neither `why` is a remark. `seconds` is how long it took.
+    `left` of `found` could not be erased; `why` says why, and what to do. `unreadable` of them cannot be read, so
+    it does not help to wait. `failed`: the store could not be searched, or not whole. With neither `why` is a remark.
+    `seconds` is how long it took.
     """
 
     store: str
     found: int = 0
     erased: int = 0
     left: int = 0
+    unreadable: int = 0
     why: str = ""
     failed: bool = False
     seconds: float = 0.0
@@ -63,6 +65,7 @@ def add_pass(earlier: StoreResult, later: StoreResult) -> StoreResult:
         found=earlier.erased + later.found,
         erased=earlier.erased + later.erased,
         left=later.left,
+        unreadable=later.unreadable,
         why=later.why,
         failed=later.failed,
         seconds=round(earlier.seconds + later.seconds, 3),

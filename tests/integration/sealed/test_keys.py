@@ -1,5 +1,6 @@
 """Keys come and go: what is sealed with one that is not there waits for it, and nothing else does."""
 
+import math
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from workers.failures.failure import DeadLetterSummary, StillUnreadable
 from workers.failures.failure_list import dead_letters_of
 from workers.failures.store import FailureStore
 from workers.personal_data.action_work import ActionWork
+from workers.personal_data.erasure import erase_until_clean
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
 from workers.runtime import pause
@@ -313,6 +315,9 @@ def test_forget_erases_what_is_sealed_and_names_what_it_cannot_open(url: str) ->
         stores: tuple[Any, ...] = (WaitingJobs(harness.connection, search), Failures(harness.connection, search))
         unopened = [store.erase(dry_run=False) for store in stores]
         assert [result.erased for result in unopened] == [0, 0]
+        assert (
+            erase_until_clean(stores, dry_run=False, wait_seconds=math.inf)[0].left == 2
+        )  # it does not wait for a key
         assert all(result.left and "CALLBACKS_SEAL_KEYS_FILE" in result.why for result in unopened)
 
         sealed_data.use([NEW, OLD])
