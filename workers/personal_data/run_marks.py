@@ -2,7 +2,7 @@
 
 A run may be interrupted between erasing and overwriting what it erased, so a later one overwrites that too. Each has a
 mark of its own, renewed before each store: a run that ends removes its own, and those of runs that stood still since it
-began.
+began and for an hour at least, as one store may take longer than another run takes for all.
 """
 
 import secrets
@@ -15,6 +15,7 @@ from shared import keys
 
 _ID_BYTES: Final = 8
 _KEPT_SECONDS: Final = 30 * keys.DAY_SECONDS
+_OVER_NANOSECONDS: Final = 3600 * 10**9
 
 
 class RunMarks:
@@ -41,5 +42,6 @@ class RunMarks:
     def end(self) -> None:
         """Remove the marks of this run, which erased and overwrote everything, and of those that stood still."""
         now: dict[bytes, bytes] = self._connection.hgetall(keys.FORGETTING)
-        over = [run for run, mark in self._earlier.items() if now.get(run) == mark]
+        before = time.time_ns() - _OVER_NANOSECONDS
+        over = [run for run, mark in self._earlier.items() if now.get(run) == mark and int(mark) < before]
         self._connection.hdel(keys.FORGETTING, self._run, *over)

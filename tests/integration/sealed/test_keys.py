@@ -11,10 +11,6 @@ from shared.batches import Quarantined
 from shared.live import SealedEvents
 from shared.number_search import NumberSearch
 from shared.seal_keys import SealKey
-from callbacks import Event, ReplyEvent, ReportEvent, handler
-from shared import keys, live, queue_jobs, queues, sealed_data, sealed_part
-from shared.live import SealedEvents
-from shared.number_search import NumberSearch
 from shared.sealed_part import MARK
 from tests.integration.harness import Harness, due_now, open_harness, record, reply, status
 from tests.integration.sealed.conftest import NEW, OLD
