@@ -116,14 +116,12 @@ def listen_sync(url: str, *, idle_seconds: float = 1.0) -> Generator[FeedItem, N
 def parse_message(message: bytes) -> Iterator[Event | Omitted | SealedEvents]:
     """Yield the events of a message, and how many it omits. A message of another release is omitted as a whole."""
     try:
-        plain = sealed_data.unseal(message, sealed_data.EVENTS)
-    except sealed_data.Sealed as exc:
+        version, omitted, encoded = _decoder.decode(sealed_data.unseal(message, sealed_data.EVENTS))
+        found = events.decode(encoded) if version == _VERSION else []
+    except sealed_data.SealKeyMissing as exc:
         yield SealedEvents(str(exc))
         return
-    try:
-        version, omitted, encoded = _decoder.decode(plain)
-        found = events.decode(encoded) if version == _VERSION else []
-    except (msgspec.MsgspecError, RecursionError):
+    except (sealed_data.Sealed, msgspec.MsgspecError, RecursionError):
         omitted, found = 1, []
     yield from found
     if omitted:
