@@ -38,8 +38,9 @@
                                    set     admin     BACKFILLED_SECONDS after the last backfill: events it enqueued
     cb:actions                     zset    admin     none: ids of operators' actions by time, the last ACTIONS_KEPT
     cb:actions:<id>                hash    admin     ACTION_SECONDS, or while it is one of those; admin/action_log.py
-    cb:actions:<id>:work           hash    admin     DAY_SECONDS: what is left to do of it; admin/bulk_action.py
-    cb:actions:<id>:replayed       list    admin     DAY_SECONDS: events it put back into a queue; replay_outcome.py
+    cb:actions:<id>:work           hash    admin     DAY_SECONDS after its last step: what is left to do of it;
+                                                     admin/bulk_action.py
+    cb:actions:<id>:replayed       list    admin     likewise: events it put back into a queue; replay_outcome.py
     cb:actions:<id>:runner         string  admin     RUNNER_SECONDS after the last renewal by the process that runs it
 
 A mark is the 12 bytes of an event's id, or of the digest of a reply's request. Those that were made within half of

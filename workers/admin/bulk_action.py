@@ -207,9 +207,12 @@ class BulkActions:
         return handler is not None and pause.read_state(self._connection, handler) is not None
 
     def _renew(self, action_id: str, runner: str) -> bool:
-        """Renew the lease; return whether nobody has asked the action to stop."""
+        """Renew the lease, and the lifetime of what is left; return whether nobody has asked the action to stop."""
         with self._connection.pipeline() as pipe:
             pipe.set(keys.action_runner(action_id), runner, ex=keys.RUNNER_SECONDS)
+            # A replay with a rate, or one that waits for a paused handler, may take longer than a day.
+            pipe.expire(keys.action_work(action_id), keys.DAY_SECONDS)
+            pipe.expire(keys.action_replayed(action_id), keys.DAY_SECONDS)
             pipe.hget(keys.action_work(action_id), "stop")
             *_, stop = pipe.execute()
         return not stop

@@ -104,6 +104,25 @@ def test_it_waits_while_the_handler_is_paused(harness: Harness, clock: Clock) ->
     assert replayed(harness) == 130
 
 
+def test_what_is_left_is_kept_for_as_long_as_the_replay_takes(harness: Harness, clock: Clock) -> None:
+    actions = BulkActions(harness.connection)
+    action_id = begin(actions, 50.0)
+    stored = (keys.action_work(action_id), keys.action_replayed(action_id))
+    lifetimes: list[int] = []
+
+    def let_a_day_pass() -> None:
+        lifetimes.extend(map(harness.connection.ttl, stored))
+        for key in stored:
+            harness.connection.expire(key, 60)
+
+    clock.on_sleep = let_a_day_pass
+    actions.run(action_id, is_stopping=bool)
+
+    assert replayed(harness) == 130
+    assert len(lifetimes) > 4
+    assert min(lifetimes) > 60
+
+
 def test_it_is_stopped_while_it_waits_and_resumed_with_its_rate(harness: Harness, clock: Clock) -> None:
     actions = BulkActions(harness.connection)
     action_id = begin(actions, 1.0)
