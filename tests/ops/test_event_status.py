@@ -7,7 +7,8 @@ from unittest.mock import ANY
 import pytest
 
 from callbacks import ReportEvent, Retry, handler
-from shared import keys, queues
+from shared import keys, queues, sealed_data
+from shared.seal_keys import SealKey
 from tests.integration.failures.failure_lists import die, ids, refusing
 from tests.integration.harness import RECEIVED_MS, Harness, open_harness, record, status
 from tests.redis_server import RedisServer, StartRedis
@@ -15,6 +16,8 @@ from workers.admin import event_status
 from workers.admin.event_status import EventStatus
 from workers.failures.failure_list import dead_letters_of
 from workers.failures.store import FailureStore
+
+KEY = SealKey(bytes(4), bytes(range(32)))
 
 
 @handler(ReportEvent)
@@ -127,7 +130,7 @@ def test_without_a_log_what_is_gone_is_not_called_delivered_where_it_could_be_so
     elif reason == "dropped":
         harness.connection.hset(keys.COUNTS, keys.handler_counter("other", "reply", "dropped"), 1)
     elif reason == "nobody knows since when":
-        harness.connection.hset(keys.SUBSCRIPTIONS, "other", "0-")
+        harness.connection.hset(keys.SUBSCRIPTIONS, "other", "?")
     else:
         offered(harness, "other", since_ms=RECEIVED_MS + 1)
 
@@ -223,6 +226,25 @@ def test_a_job_of_a_newer_release_hides_no_other(harness: Harness) -> None:
     harness.connection.hset(keys.job(newer), "data", queues.encode_call("workers.jobs.deliver", (99, {})))
 
     assert status_at(harness, other_id, "refusing") == "waiting"
+
+
+def test_an_event_in_a_job_whose_key_is_missing_is_not_called_gone(harness: Harness) -> None:
+    sealed_data.use([KEY])
+    try:
+        harness.accept(status(record("scheduled"), record("1")))
+        harness.expand()
+        scheduled, waiting = harness.waiting_event_ids(other)
+        harness.deliver(other)
+        offered(harness, "refusing", since_ms=RECEIVED_MS)
+        received_ms = a_minute_ago(harness)
+    finally:
+        sealed_data.use([])
+
+    assert status_at(harness, scheduled, "other", received_ms=received_ms) == "scheduled"
+    assert status_at(harness, waiting, "refusing") == "unlogged"
+    explanation = explanation_at(harness, waiting, "refusing")
+    assert f"waiting in a job that cannot be read (sealed with key {KEY.id.hex()}, and " in explanation
+    assert "too long" not in explanation
 
 
 def test_while_redis_is_full_it_is_told_anyway(start_redis: StartRedis) -> None:

@@ -3,7 +3,7 @@
 An event is a dead letter, or in the handler's queue, or the delivery log says what became of it. What is in none of
 them was not tried, as far as the log goes back. Without the log, "delivered" is returned only if the counters exclude
 everything else. Nothing is changed, and the work is bounded: of a queue with too many or too large jobs only a part is
-read.
+read. An event may also be in a job that cannot be read, as its key is missing or a newer release wrote it.
 """
 
 import re
@@ -35,6 +35,7 @@ EventStatus: TypeAlias = Literal[
 MAX_JOBS: Final = 300
 MAX_BYTES: Final = 4 << 20
 _MAX_HANDLERS: Final = 30
+_TOO_LONG: Final = "waiting in the queue, which is too long to be searched"
 _EVENT_ID: Final = re.compile(r"[0-9a-f]{24}")
 
 
@@ -78,15 +79,21 @@ class _HandlerFindings(Struct, frozen=True, kw_only=True):
     """What Redis has of the events at one handler, besides the log.
 
     So far its filters left out `filtered` events, `dropped` were dropped, and since `since_ms` it has been offered
-    every event; None if that is not known. `is_whole`: all of its queue was read.
+    every event; None if that is not known. `unread` says where else in its queue an event may wait; empty if all of it
+    was read.
     """
 
     dead: frozenset[str]
     queued: Mapping[str, EventStatus]
-    is_whole: bool
+    unread: Sequence[str]
     filtered: int
     dropped: int
     since_ms: float | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its queue was read."""
+        return not self.unread
 
 
 def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[HandlerEventStatuses]:
@@ -137,7 +144,7 @@ def group_by_event(found: Iterable[HandlerEventStatuses], *, kept_by: str = "") 
 def _find_at_handler(
     client: Any, handler: str, event_ids: Mapping[str, int]
 ) -> tuple[_HandlerFindings, dict[str, str]]:
-    queued, jobs, is_whole = _scan_queue(client, handler, event_ids)
+    queued, jobs, unread = _scan_queue(client, handler, event_ids)
     # Read later, so that an event that becomes a dead letter meanwhile is found.
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
@@ -153,7 +160,7 @@ def _find_at_handler(
     found = _HandlerFindings(
         dead=frozenset(event_id for event_id, is_dead in zip(event_ids, dead, strict=True) if is_dead),
         queued=queued,
-        is_whole=is_whole,
+        unread=unread,
         filtered=sum(numbers[:2]),
         dropped=sum(numbers[2:]),
         since_ms=subscription.since_ms if subscription is not None and is_known else None,
@@ -198,7 +205,7 @@ def _status(
     if tried and tried[-1].result == "delivered":
         return "delivered"
     if tried:
-        # A dead letter that is replayed waits in the queue, of which only a part was read.
+        # A dead letter that is replayed waits in what was not read of the queue.
         return "dropped" if at.is_whole else "scheduled" if tried[-1].result == "retry" else "waiting"
     is_subscribed = at.since_ms is not None and at.since_ms <= received_ms
     if history.covers(received_ms):
@@ -210,8 +217,7 @@ def _status(
 
 def _possibilities(at: _HandlerFindings, received_ms: int) -> Iterator[str]:
     """Yield what may have become of an event that was not tried."""
-    if not at.is_whole:
-        yield "waiting in the queue, which is too long to be searched"
+    yield from at.unread
     if at.filtered:
         yield "left out by its filters"
     if at.dropped:
@@ -234,8 +240,8 @@ def _read_retries(client: Any, statuses: Mapping[str, EventStatus], job_of: Mapp
 
 def _scan_queue(
     client: Any, handler: str, event_ids: Mapping[str, int]
-) -> tuple[dict[str, EventStatus], dict[str, str], bool]:
-    """Return the status of the events found in a handler's queue, their jobs, and whether the whole queue was read."""
+) -> tuple[dict[str, EventStatus], dict[str, str], list[str]]:
+    """Return the status of the events found in a handler's queue, their jobs, and where others may be in it."""
     jobs = queue_jobs.read_jobs(client, queues.delivery_queue(handler), last_index=MAX_JOBS, newest=True)
     status_of_job: dict[str, EventStatus] = {}
     ids_by_status: tuple[tuple[EventStatus, Iterable[str]], ...] = (
@@ -249,20 +255,26 @@ def _scan_queue(
     for status, job_ids in zip(list(status_of_job.values()), coalesced, strict=True):
         status_of_job |= dict.fromkeys(job_ids, status)
     ids = queue_jobs.limit_by_bytes(client, list(status_of_job)[: MAX_JOBS + 1], MAX_BYTES)
-    is_whole = len(ids) == len(status_of_job) <= MAX_JOBS
-    job_of = _find_jobs(client, ids, event_ids)
-    return {event_id: status_of_job[job_id] for event_id, job_id in job_of.items()}, job_of, is_whole
+    job_of, reason = _find_jobs(client, ids, event_ids)
+    unread = [] if len(ids) == len(status_of_job) <= MAX_JOBS else [_TOO_LONG]
+    unread += [f"waiting in a job that cannot be read ({reason})"] if reason else []
+    return {event_id: status_of_job[job_id] for event_id, job_id in job_of.items()}, job_of, unread
 
 
-def _find_jobs(client: Any, job_ids: Iterable[str], event_ids: Mapping[str, int]) -> dict[str, str]:
-    """Return for each event that is found the job that holds it."""
+def _find_jobs(client: Any, job_ids: Iterable[str], event_ids: Mapping[str, int]) -> tuple[dict[str, str], str]:
+    """Return for each event that is found the job that holds it, and why the first unreadable job is that, or ""."""
     found: dict[str, str] = {}
+    reason = ""
     for job_id in job_ids:
         try:
             job = queue_jobs.read_delivery_job(client, job_id)
-        except (msgspec.MsgspecError, ValueError):
-            continue  # written by a newer release
+        except msgspec.MsgspecError:
+            reason = reason or "it is damaged"  # the error may quote it
+            continue
+        except ValueError as exc:
+            reason = reason or str(exc)  # sealed with a key that is missing, or written by a newer release
+            continue
         for _, (_, event_id, *_) in job.events:
             if event_id in event_ids:
                 found[event_id] = job_id
-    return found
+    return found, reason
