@@ -20,10 +20,10 @@ _Value = TypeVar("_Value", bound=str | bytes | int | float)
 def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | str | bytes]:
     """Return the fields of the failure at a key as they are stored."""
     stored: dict[str, _Value | str | bytes] = dict(fields)
-    looks_sealed = [name for name in _BINARY if _looks_sealed(fields.get(name))]
-    if looks_sealed:
+    resembling = [name for name in _BINARY if _resembles_sealed(fields.get(name))]
+    if resembling:
         # Empty if they are sealed now: the same failure may have been stored before there were keys.
-        stored[PLAIN] = "" if sealed_data.is_on() else " ".join(looks_sealed)
+        stored[PLAIN] = "" if sealed_data.is_on() else " ".join(resembling)
     if sealed_data.is_on():
         stored |= {name: sealed_field.seal(key, name, _as_text(fields[name])) for name in _SEALED & fields.keys()}
     return stored
@@ -45,5 +45,5 @@ def _as_text(value: str | bytes | float) -> str | bytes:
     return value if isinstance(value, str | bytes) else str(value)
 
 
-def _looks_sealed(value: object) -> bool:
+def _resembles_sealed(value: object) -> bool:
     return isinstance(value, bytes) and sealed_data.is_sealed(value)

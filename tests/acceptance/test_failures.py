@@ -100,7 +100,7 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     assert rows == ["        3  picky", "`callbacks dead list NAME` shows them."]
     rows = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
     assert [line.split("  ")[2:] for line in rows] == [
-        *(["picky", "1 attempt", number, "SEEN", "356*****001", "not today"] for number in ("1", "2", "3")),
+        *(["picky", "1 attempt", number, "SEEN", "356*****001", "not today"] for number in ("3", "2", "1")),
         [],
     ]
     assert rows[3] == "3 in total"
@@ -108,10 +108,10 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
     assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
     whole = [lines(command(tmp_path, redis_server, "dead", "show", "picky", x["id"], "--json"))[0] for x in letters]
-    assert [letter["event"]["message_id"] for letter in whole] == ["1", "2", "3"]
+    assert [letter["event"]["message_id"] for letter in whole] == ["3", "2", "1"]
     shown = command(tmp_path, redis_server, "dead", "show", "picky", letters[0]["id"])
     assert "not today" in shown.stdout
-    assert '"message_id":"1"' in shown.stdout
+    assert '"message_id":"3"' in shown.stdout
 
     (tmp_path / "repaired").touch()
     assert command(tmp_path, redis_server, "dead", "replay", "picky", letters[0]["id"]).returncode == 0
@@ -155,10 +155,10 @@ def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
     assert (sums.received, sums.unique, sums.quarantined) == (4, 1, 3)
 
     entries = lines(command(tmp_path, redis_server, "quarantine", "list", "--json"))
-    assert [entry["error"].partition(": $")[2] for entry in entries] == [".data[0].status", "", ".data[1].message_id"]
+    assert [entry["error"].partition(": $")[2] for entry in entries] == [".data[1].message_id", "", ".data[0].status"]
     assert [entry["kind"] for entry in entries] == ["report"] * 3
     part = lines(
-        command(tmp_path, redis_server, "quarantine", "show", entries[2]["id"], "--json", "--numbers", "full")
+        command(tmp_path, redis_server, "quarantine", "show", entries[0]["id"], "--json", "--numbers", "full")
     )[0]
     assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": [2], "status": "SEEN"}]}
 

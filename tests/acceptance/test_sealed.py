@@ -158,7 +158,7 @@ def test_no_file_shows_what_waits_and_who_has_the_key_sees_it(service: Service) 
             one.stop()
         service.post(json.dumps(REPORT).replace("m-1", "m-2"), "status")
         keyless = start("worker", "expand", CALLBACKS_SEAL_KEYS_FILE=str(service.write_keys("other", new_key())))
-        keyless.wait_for_output("which is not in CALLBACKS_SEAL_KEYS_FILE")
+        keyless.wait_for_output("action=job_sealed")
         assert keyless.stop() == 0
         assert service.dead() == DEAD
         both = service.write_keys("both", new_key(), Path(service.environment["CALLBACKS_SEAL_KEYS_FILE"]).read_text())

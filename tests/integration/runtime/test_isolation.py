@@ -27,6 +27,10 @@ OF_THE_JOB: Final = {
     "shared.batches:decode_callback",
     "shared.queues:parse_arguments",
     "shared.queues:check_version",
+    "shared.queues:decompress",
+    "shared.queues:is_expand_job",
+    "shared.queues:unseal_call",
+    "shared.sealed_data:unseal",
     "shared.queues:with_portions",
     "workers.jobs:deliver",
     "workers.jobs:expand",
@@ -53,6 +57,7 @@ OF_THE_LADDER: Final = {
     "workers.runtime.settlement:append_list",
 }
 IN_EXPAND: Final = [
+    "shared.sealed_data:seal_each",
     "shared.json_reader:decode_text",
     "shared.callback_events:encoded_from_callback",
     "shared.events:_digest",
