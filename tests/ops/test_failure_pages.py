@@ -482,7 +482,7 @@ def test_the_page_of_a_handler_has_its_rate_its_failures_and_times_and_why_it_is
         return "5 of 26 attempts in ten minutes (19 %)" in main.inner_text()
 
     # The workers push what they count every two seconds, and this page does not update itself.
-    until(has_attempts, "the attempts are pushed")
+    until(has_attempts)
     for text in (
         r"attempts per second, mean of ten minutes",
         r"A call takesp50 [\d.]+ m?s, p95 [\d.]+ m?s, p99 [\d.]+ m?s in ten minutes",
