@@ -112,7 +112,8 @@ class FailedJob:
         """Return all that is stored of the job, unsealed if it can be."""
         # Its portions may be deleted with it, also those that are there while another is missing.
         data, portions = self._stored.data or b"", self._stored.present
-        with contextlib.suppress(sealed_data.Sealed):
+        # Whatever is wrong with it, it can be kept as it is stored.
+        with contextlib.suppress(Exception):
             data, portions = queues.unseal_call(data), [queues.unseal_portion(portion) for portion in portions]
         return b"\n".join((data, *portions))
 
