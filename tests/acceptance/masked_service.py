@@ -19,48 +19,26 @@ from typing import Any, Final
 from callbacks.cli.activity_feed import ActivityFeed
 from callbacks.cli.activity_lines import ActivityLines
 from shared import audit, keys
+from tests.acceptance import quoting_handlers
 from tests.acceptance.processes import TOKEN, Running, descendants_of, get, run, started
+from tests.acceptance.quoting_handlers import NUMBER, TEXT
 from tests.collector import Collector, collecting
 from tests.integration.forward import services
 from tests.redis_server import RedisServer, free_port
 from workers import activity
 
-NUMBER: Final = "436641730954"
-TEXT: Final = "Zwetschgenknödel bitte, morgen um acht"
 API_TOKEN: Final = "masked-read-secret"
 
-HANDLERS: Final = """
+HANDLERS: Final = f"""{quoting_handlers.HANDLERS}
 import asyncio
 import gc
 import threading
-
-from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
-
-def quote(event):
-    text = getattr(event, "text", None)
-    return f"no customer {event.sender} / {event.recipient} / +{event.recipient}: {text!r} {event}"
 
 def fail(event):
     raise ValueError(quote(event))
 
 async def fail_later(event):
     raise ValueError(quote(event))
-
-@handler(ReportEvent, ReplyEvent, attempts=1)
-def raising(event):
-    raise ValueError(quote(event))
-
-@handler(ReportEvent, ReplyEvent)
-def rejecting(event):
-    raise Reject(quote(event))
-
-@handler(ReportEvent, ReplyEvent)
-def retrying(event):
-    raise Retry(after_seconds=3600, reason=quote(event))
-
-@handler(ReplyEvent)
-def pausing(event):
-    raise Pause(3600, reason=quote(event))
 
 @handler(ReportEvent, ReplyEvent)
 def threading_(event):

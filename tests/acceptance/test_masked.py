@@ -15,7 +15,8 @@ import pytest
 from shared import keys
 from tests.acceptance import masked_service
 from tests.acceptance.masked_outlets import OUTLETS, Outlet
-from tests.acceptance.masked_service import NUMBER, TEXT, Service
+from tests.acceptance.masked_service import Service
+from tests.acceptance.quoting_handlers import NUMBER, TEXT
 
 # What of them would be found: also without the country code, and with half of the text.
 TRACES: Final = (NUMBER, NUMBER[-7:], "Zwetschgenkn", "morgen um acht")

@@ -18,34 +18,11 @@ import pytest
 
 from shared import keys
 from tests.acceptance.processes import TOKEN, get, run, started
+from tests.acceptance.quoting_handlers import HANDLERS, NUMBER, TEXT
 from tests.redis_server import RedisServer, free_port
 from tests.text_forms import forms_of
 
-NUMBER: Final = "436641730954"
-TEXT: Final = "Zwetschgenknödel bitte, morgen um acht"
 NAMES: Final = "handlers,log"
-HANDLERS: Final = """
-from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
-
-def quote(event):
-    return f"no customer {event.sender} / {event.recipient}: {getattr(event, 'text', None)!r}"
-
-@handler(ReportEvent, ReplyEvent, attempts=1)
-def raising(event):
-    raise ValueError(quote(event))
-
-@handler(ReportEvent, ReplyEvent)
-def rejecting(event):
-    raise Reject(quote(event))
-
-@handler(ReportEvent, ReplyEvent)
-def retrying(event):
-    raise Retry(after_seconds=3600, reason=quote(event))
-
-@handler(ReplyEvent)
-def pausing(event):
-    raise Pause(3600, reason=quote(event))
-"""
 _RECORD: Final = {"message_id": "m-1", "type": "SMS", "status": "UNDELIV", "to": f"+{NUMBER}", "from": NUMBER}
 REPORT: Final = {
     "api_job_id": "job-1",

@@ -117,7 +117,7 @@ def test_all_of_it_is_delivered_once(restored: Restored) -> None:
             web = start("web")
             web.until(lambda: get(f"http://127.0.0.1:{restored.port}/readyz")[0] == 200, "readiness")
             web.until(lambda: is_delivered(client, before.received + IN_THE_SPOOL), "all deliveries", pause_seconds=0.2)
-            # What was received is known: only the body that was told apart by blanks is sent again.
+            # What was received is known: only the body that differs from another by blanks is sent again.
             assert post(restored.port, b'{"data": [{"message_id": "blanks", "status": "SENT"}]}') == 200
             web.until(lambda: audit.run(client).duplicate == before.duplicate + 1, "a repeat that is recognised")
         client.hset(keys.FORGETTING, mapping=dict.fromkeys(client.hkeys(keys.FORGETTING), 1))  # interrupted hours ago
