@@ -11,6 +11,9 @@ An exception's docstring is its message if the raiser gives none.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+_Kind = TypeVar("_Kind", bound=BaseException)
 
 
 class CallbacksError(Exception):
@@ -42,3 +45,10 @@ class StoreUnavailable(CallbacksError):
     def __init__(self, reason: str, *, retry_after_seconds: int = 30) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(reason)
+
+
+def find_cause(error: BaseException | None, kinds: type[_Kind] | tuple[type[_Kind], ...]) -> _Kind | None:
+    """Return the error, or the first cause of it, that is of one of these kinds; None if none is."""
+    if error is None or isinstance(error, kinds):
+        return error
+    return find_cause(error.__cause__, kinds)

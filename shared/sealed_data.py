@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from shared import sealed_part
+from shared.errors import find_cause
 from shared.seal_keys import SealKey
 from shared.sealed_part import MARK, NotSealed, SealedPart
 
@@ -130,9 +131,8 @@ def _find_whole(data: bytes) -> SealedPart | None:
 
 def find_missing_key(error: BaseException | None) -> str | None:
     """Return the id of the key that is missing, if this is why an error was raised."""
-    while error is not None and not isinstance(error, SealKeyMissing):
-        error = error.__cause__
-    return None if error is None else error.key_id
+    missing = find_cause(error, SealKeyMissing)
+    return None if missing is None else missing.key_id
 
 
 def _open(part: SealedPart, context: bytes) -> bytes:

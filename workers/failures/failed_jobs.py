@@ -14,6 +14,7 @@ import redis
 
 from shared import batches, keys, progress, queue_jobs, queues, sealed_data
 from shared.batches import Accepted
+from shared.errors import find_cause
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
 from workers.runtime import outcome as outcomes
@@ -41,7 +42,7 @@ class FailedJob:
 
     def is_waiting(self, error: BaseException) -> bool:
         """Return whether it only waits: another release, or a process that has the key, will read it."""
-        return _has_cause(error, _WAITED_FOR)
+        return find_cause(error, _WAITED_FOR) is not None
 
     def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
         """Return what replaces the job, or None to retry it unchanged. `completions`: what its handler finished."""
@@ -49,9 +50,10 @@ class FailedJob:
             return None
         if self.failures >= MAX_FAILURES:
             return self._move_to_failures(error)
-        # An error of Redis is the same for each item.
         is_isolated = completions.keys() <= {self._job_id}
-        if self.failures < _SPLIT_AT or self.remaining <= 1 or not is_isolated or _has_cause(error, redis.RedisError):
+        # Such an error is the same for each item.
+        is_of_redis = find_cause(error, redis.RedisError) is not None
+        if self.failures < _SPLIT_AT or self.remaining <= 1 or not is_isolated or is_of_redis:
             return None
         return self._split(completions.get(self._job_id, frozenset()))
 
@@ -141,11 +143,6 @@ class FailedJob:
 
     def _failure_index(self) -> str:
         return keys.QUARANTINE if self._queue == queues.EXPAND else keys.dead(self._handler())
-
-
-def _has_cause(error: BaseException | None, kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:
-    """Return whether the error, or a cause of it, is of one of these kinds."""
-    return error is not None and (isinstance(error, kinds) or _has_cause(error.__cause__, kinds))
 
 
 def _with_damaged(text: bytes) -> bytes:
