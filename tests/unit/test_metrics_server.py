@@ -66,7 +66,7 @@ def test_connections_that_say_nothing_cost_no_threads_and_end_by_themselves(
             if number % 2:
                 idle.sendall(b"GET /metrics HTTP/1.1\r\n")  # and no end
 
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
         # It waits in the kernel until those before it are closed.
         assert ask(address, b"GET /metrics HTTP/1.1\r\n\r\n").endswith(TEXT)
 
