@@ -29,7 +29,8 @@ def expand(*arguments: Any) -> None:
     """Run one batch: version, callbacks. See `shared.queues`."""
     if _expander is None:
         raise WorkerNotPrepared(WorkerNotPrepared.__doc__)
-    _expander.run(job_id=_running_job().id, arguments=arguments)
+    job = _running_job()
+    _expander.run(job_id=job.id, worker=job.worker_name or "", arguments=arguments)
 
 
 def deliver(*arguments: Any) -> None:

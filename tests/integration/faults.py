@@ -24,7 +24,8 @@ import redis
 
 from tests.integration import recorders
 from tests.integration.harness import Harness, declaration_of, open_harness, worker_name
-from workers.deliver import retries
+from workers.deliver import prefetch, retries
+from workers.expand import expansion
 from workers.runtime import maintenance, redis_retry
 from workers.runtime import worker as rq_worker
 from workers.runtime.journal_folder import JournalFolder
@@ -83,7 +84,8 @@ class Faulty(_Connection):  # type: ignore[misc]
 class StageRun:
     """One stage ("expand", or a handler's name) of a service with these handlers: the recorders, if none are named.
 
-    `wait_seconds`, if given, says how long a failed event waits for its next attempt, instead of the service's own.
+    `wait_seconds`, if given, says how long a failed event waits for its next attempt, instead of the service's own;
+    `max_items` how many items a round has at most.
     """
 
     def __init__(
@@ -93,11 +95,13 @@ class StageRun:
         *,
         handlers: Sequence[Callable[..., Any]] = recorders.ALL,
         wait_seconds: Callable[[int], float] | None = None,
+        max_items: int | None = None,
     ) -> None:
         self._url = url
         self._stage = stage
         self._handlers = handlers
         self._wait_seconds = wait_seconds
+        self._max_items = max_items
         self._queue = "expand" if stage == "expand" else f"deliver-{stage}"
 
     def fault_points(self) -> range:
@@ -168,6 +172,7 @@ class StageRun:
             at=at,
             fault=fault,
             wait_seconds=self._wait_seconds,
+            max_items=self._max_items,
             environment=environment,
         )
         process = _processes.Process(target=target, args=(sending,), name=name)
@@ -206,6 +211,7 @@ def _work(
     at: int,
     fault: Fault,
     wait_seconds: Callable[[int], float] | None,
+    max_items: int | None,
     environment: dict[str, str],
 ) -> None:
     logging.disable()
@@ -213,6 +219,8 @@ def _work(
     rq_worker._RETRY_SECONDS = redis_retry._RETRY_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
     if wait_seconds is not None:
         retries.backoff_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
+    if max_items is not None:
+        expansion.MAX_ITEMS = prefetch.MAX_ITEMS = max_items  # type: ignore[misc]
     Faulty.at, Faulty.fault = at, fault
     harness = Harness(url, *handlers, journals=journals())
     harness.connection.connection_pool.connection_class = Faulty

@@ -30,8 +30,9 @@ from workers.deliver.run import Run
 from workers.deliver.settle import Settler, SettleStep
 from workers.runtime import headroom, pause
 from workers.runtime import outcome as outcomes
-from workers.runtime.claim import ClaimStep
+from workers.runtime.claim import ClaimedJob, ClaimStep
 from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.cooldown import Cooldown
 from workers.runtime.headroom import FailureLimit, Headroom
 from workers.runtime.outcome import Done, Paused
 from workers.runtime.run_errors import HandlerPaused, RunPaused, Unfinished
@@ -70,6 +71,7 @@ class Deliverer:
         self._spans = spans
         self._activity = activity
         self._prefetcher = Prefetcher(ClaimStep(connection), handler)
+        self._cooldown = Cooldown(is_stopping)
         self._failure_limit = FailureLimit(Headroom(partial(headroom.read_memory, connection)))
         self._ladder = FailureLadder(
             handler,
@@ -98,7 +100,21 @@ class Deliverer:
         StaleRun if another worker owns the job by now, and redis.RedisError. Each leaves what is not settled to the
         job's next run.
         """
-        run = self._claim(job_id, worker, arguments)
+        self._cooldown.begin_run()
+        claimed_jobs = self._claim(job_id, arguments)
+        while claimed_jobs:
+            self._deliver(Run(claimed_jobs, job_id=job_id, worker=worker))
+            if not self._cooldown.begin_round(claimed_jobs):
+                break
+            claimed_jobs = self._prefetcher.claim_next(job_id, worker)
+
+    def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
+        try:
+            return self._prefetcher.claim(job_id, arguments)
+        except HandlerPaused as exc:
+            raise self._handler_paused() from exc
+
+    def _deliver(self, run: Run) -> None:
         try:
             self._begin_events(run, range(len(run.events)))
             self._call(run)
@@ -106,12 +122,6 @@ class Deliverer:
         finally:
             if self._spans is not None:
                 self._spans.end()
-
-    def _claim(self, job_id: str, worker: str, arguments: Sequence[Any]) -> Run:
-        try:
-            return Run(self._prefetcher.claim(job_id, arguments), worker=worker)
-        except HandlerPaused as exc:
-            raise self._handler_paused() from exc
 
     def _begin_events(self, run: Run, positions: range) -> None:
         """Prepare for events that joined the run. This empties the completion journal."""

@@ -52,6 +52,17 @@ class Prefetcher:
             lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
         )
 
+    def claim_next(self, job_id: str, worker: str) -> list[ClaimedJob]:
+        """Claim the jobs of a run's next round, as all of the last one is settled. Raise redis.RedisError."""
+        return self._claim_step.claim_more(
+            queue=self._queue,
+            job_id=job_id,
+            worker=worker,
+            max_items=self._prefetch_count(),
+            max_bytes=MAX_BYTES,
+            handler=self._handler.name,
+        )
+
     def claim_more(self, run: Run, *, free_slots: int) -> list[ClaimedJob]:
         """Claim waiting jobs for a run whose handler could take `free_slots` more events; usually nothing waits.
 

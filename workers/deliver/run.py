@@ -1,4 +1,4 @@
-"""One run of a deliver worker: the events of the jobs that it claimed, and how far each of those jobs is settled.
+"""One round of a deliver worker's run: the events of the jobs claimed, and how far each of those jobs is settled.
 
 A run owns its pause state (`probe`) and its pace: how many events have an outcome, and in how many seconds.
 """
@@ -54,11 +54,12 @@ class EventOutcome(Struct, frozen=True, gc=False):
 class Run:
     """The events of one run in order, their outcomes, and how far they are settled.
 
-    The first claimed job is the running job's own; `worker` is the name of the worker that runs it.
+    `job_id` is the running job, which is among the claimed ones in the first round only; `worker` is the name of the
+    worker that runs it.
     """
 
-    def __init__(self, claimed_jobs: Sequence[ClaimedJob], *, worker: str) -> None:
-        self.job_id = claimed_jobs[0].job_id
+    def __init__(self, claimed_jobs: Sequence[ClaimedJob], *, job_id: str, worker: str) -> None:
+        self.job_id = job_id
         self.worker = worker
         # How many workers have died of the job since it last made progress.
         self.deaths = claimed_jobs[0].deaths

@@ -27,6 +27,7 @@ from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome, redis_retry
 from workers.runtime.claim import ClaimedJob, ClaimStep
+from workers.runtime.cooldown import Cooldown
 from workers.runtime.redis_retry import never_stopping
 from workers.runtime.run_errors import StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS, FanOutEvent
@@ -40,7 +41,7 @@ MAX_CHUNK_WRITES: Final = 1000
 _MIN_CHUNK_EVENTS: Final = 25
 # An event is stored once for all handlers. Far below Redis's limit for one argument (512 MB) and for a client's buffer.
 MAX_CHUNK_BYTES: Final = 4 << 20
-# Limits of one run. A job costs some 4 ms whatever it holds; this is at most a second's work.
+# Limits of one round of a run: at most a second's work.
 MAX_ITEMS: Final = 10_000
 MAX_BYTES: Final = 8 << 20
 # Small enough for several processes to share one handler's work, large enough to spread RQ's cost per job.
@@ -65,6 +66,7 @@ class Expander:
     ) -> None:
         self._connection = connection
         self._claim_step = ClaimStep(connection)
+        self._cooldown = Cooldown(is_stopping)
         self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
@@ -75,19 +77,23 @@ class Expander:
         # While Redis fans out one chunk, the next is read: both take about as long.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
-    def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
-        """Expand the running job's batch, and those waiting behind it.
+    def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
+        """Expand the running job's batch, and those waiting behind it; `worker` is the worker's name.
 
         Raise StaleRun if another worker owns the job by now, redis.RedisError, Unfinished if the worker was asked to
         stop, and any error that no single item causes. Each leaves what is not fanned out to the job's next run.
         """
-        claimed_jobs = self._claim_step.claim(
-            queue=queues.EXPAND,
-            job_id=job_id,
-            own_arguments=arguments,
-            max_items=MAX_ITEMS,
-            max_bytes=MAX_BYTES,
-        )
+        limits: dict[str, Any] = {"queue": queues.EXPAND, "max_items": MAX_ITEMS, "max_bytes": MAX_BYTES}
+        self._cooldown.begin_run()
+        claimed_jobs = self._claim_step.claim(job_id=job_id, own_arguments=arguments, **limits)
+        while claimed_jobs:
+            self._expand(job_id, claimed_jobs)
+            if not self._cooldown.begin_round(claimed_jobs):
+                break
+            claimed_jobs = self._claim_step.claim_more(job_id=job_id, worker=worker, **limits)
+
+    def _expand(self, job_id: str, claimed_jobs: Sequence[ClaimedJob]) -> None:
+        """Expand the jobs of one round."""
         deaths = claimed_jobs[0].deaths
         if self._spans is not None:
             self._spans.begin()
@@ -95,7 +101,7 @@ class Expander:
         in_progress: Future[None] | None = None
         try:
             forgotten = forgotten_numbers.read(self._connection) if claimed_jobs[0].has_forgotten else None
-            for item in self._chunk_items(claimed_jobs, deaths=deaths, forgotten=forgotten):
+            for item in self._chunk_items(job_id, claimed_jobs, forgotten=forgotten):
                 # Once a worker has died of the job, each item is settled before the next is read: that shows which one.
                 if chunk.add(item) or deaths:
                     in_progress = self._submit(in_progress, job_id, chunk)
@@ -119,15 +125,15 @@ class Expander:
         return empty.with_items(*items)
 
     def _chunk_items(
-        self, claimed_jobs: Sequence[ClaimedJob], *, deaths: int, forgotten: ForgottenNumbers | None = None
+        self, job_id: str, claimed_jobs: Sequence[ClaimedJob], *, forgotten: ForgottenNumbers | None = None
     ) -> Iterator[ChunkItem]:
         """Yield the items of the run's jobs, in order, without those that an earlier run has settled.
 
         If MAX_DEATHS workers died of the first item that is not settled, in whichever job it is, it is quarantined
         unread: the last step of the failure ladder.
         """
-        has_killed = deaths >= MAX_DEATHS
-        for claimed, callbacks in self._readable_jobs(claimed_jobs):
+        has_killed = claimed_jobs[0].deaths >= MAX_DEATHS
+        for claimed, callbacks in self._readable_jobs(job_id, claimed_jobs):
             skip = done = int(claimed.progress)
             for accepted in callbacks:
                 if skip >= accepted.records:
@@ -143,7 +149,7 @@ class Expander:
                 yield ChunkItem(claimed, done)
 
     def _readable_jobs(
-        self, claimed_jobs: Sequence[ClaimedJob]
+        self, job_id: str, claimed_jobs: Sequence[ClaimedJob]
     ) -> Iterator[tuple[ClaimedJob, Sequence[batches.Accepted]]]:
         """Yield the jobs with their callbacks. A coalesced job that cannot be read is released, to fail alone."""
         for claimed in claimed_jobs:
@@ -156,7 +162,7 @@ class Expander:
             except Exception as exc:
                 if not claimed.coalesced:
                     raise
-                self._claim_step.release(queues.EXPAND, claimed_jobs[0].job_id, claimed.job_id, exc)
+                self._claim_step.release(queues.EXPAND, job_id, claimed.job_id, exc)
                 continue
             yield claimed, found
 

@@ -25,7 +25,7 @@ end
 
 local deaths = tonumber(own[3] or 0)
 local portion_bytes = count_portion_bytes(own[7])
-result = {own[2] or '0', deaths, own[4] or '', is_probe, own[1] or '', own[7] and 1 or 0, KEYS[4] and 0 or redis.call('EXISTS', 'cb:forgotten')}
+result = {own[2] or '0', deaths, own[4] or '', is_probe, own[1] or '', own[7] and 1 or 0, has_forgotten()}
 items = tonumber(own[1] or 1)
 bytes = data_bytes + (portion_bytes or 0)
 

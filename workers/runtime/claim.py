@@ -73,12 +73,7 @@ class ClaimStep:
         HandlerPaused while the `handler` named is paused.
         """
         settled, *rest = self._claim(
-            keys=[
-                keys.rq_queue(queue),
-                keys.coalesced(job_id),
-                keys.job(job_id),
-                *([keys.paused(handler)] if handler else []),
-            ],
+            keys=_claim_keys(queue, job_id, handler),
             args=[
                 max_items,
                 max_bytes,
@@ -107,28 +102,30 @@ class ClaimStep:
             has_portions=bool(has_portions),
             has_forgotten=bool(has_forgotten),
         )
-        return [running, *self._read_coalesced(queue, job_id, others)]
+        return [running, *self._read_coalesced(queue, job_id, others, has_forgotten=running.has_forgotten)]
 
     def claim_more(
-        self, *, queue: str, job_id: str, worker: str, max_items: int, max_bytes: int, handler: str
+        self, *, queue: str, job_id: str, worker: str, max_items: int, max_bytes: int, handler: str = ""
     ) -> list[ClaimedJob]:
-        """Claim more of the waiting jobs for a handler's run that is in progress in `worker`; return them.
+        """Claim more of the waiting jobs for a run that is in progress in `worker`; return them.
 
-        Returns none if the run has lost its job or the handler is paused. After a redis.RedisError nobody knows whether
-        jobs were claimed, so the running job has to be requeued: its next run finds them.
+        Returns none if the run has lost its job, or if the `handler` named is paused. After a redis.RedisError nobody
+        knows whether jobs were claimed, so the running job has to be requeued: its next run finds them.
         """
-        key_names = [keys.rq_queue(queue), keys.coalesced(job_id), keys.job(job_id), keys.paused(handler)]
-        found = self._claim_more(
-            keys=key_names, args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, worker]
+        has_forgotten, *found = self._claim_more(
+            keys=_claim_keys(queue, job_id, handler),
+            args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, worker],
         )
-        return self._read_coalesced(queue, job_id, found)
+        return self._read_coalesced(queue, job_id, found, has_forgotten=bool(has_forgotten))
 
     def release(self, queue: str, job_id: str, other: str, error: Exception) -> None:
         """Put `other`, a coalesced job that cannot be read, back into the queue, where it will run alone."""
         log.error("job_unreadable", queue=queue, job=other, error=error)
         self._release(keys=[keys.rq_queue(queue), keys.coalesced(job_id), keys.job(other)], args=[other])
 
-    def _read_coalesced(self, queue: str, job_id: str, found: Sequence[Sequence[bytes]]) -> list[ClaimedJob]:
+    def _read_coalesced(
+        self, queue: str, job_id: str, found: Sequence[Sequence[bytes]], *, has_forgotten: bool
+    ) -> list[ClaimedJob]:
         claimed_jobs = []
         stored = queue_jobs.read_stored(self._connection, [other.decode() for other, *_ in found])
         for (other, settled, finished, items), job in zip(found, stored, strict=True):
@@ -142,6 +139,7 @@ class ClaimStep:
                     size_bytes=job.size_bytes,
                     items=int(items or 0),
                     has_portions=bool(job.portions),
+                    has_forgotten=has_forgotten,
                 )
                 progress.parse(claimed.progress)
             except Exception as exc:  # noqa: BLE001 # one job that cannot be read must not delay the others
@@ -149,3 +147,9 @@ class ClaimStep:
                 continue
             claimed_jobs.append(claimed)
         return claimed_jobs
+
+
+def _claim_keys(queue: str, job_id: str, handler: str) -> list[str]:
+    """Return the keys of a claim, in the order of the scripts; the `handler` is "" for the queue "expand"."""
+    own = [keys.rq_queue(queue), keys.coalesced(job_id), keys.job(job_id)]
+    return [*own, keys.paused(handler)] if handler else own

@@ -27,6 +27,10 @@ local function read_job(id)
   }
 end
 
+local function has_forgotten()
+  return KEYS[4] and 0 or redis.call('EXISTS', 'cb:forgotten')
+end
+
 -- Adds {id, progress, finished, items} to the result.
 local function add(id, job)
   claimed[prefix .. id] = true

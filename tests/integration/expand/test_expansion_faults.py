@@ -136,10 +136,10 @@ def test_a_run_whose_job_another_worker_owns_ends_without_effect(harness: Harnes
     step = stale._claim_step
     claimed = step.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
 
-    other.run(job_id=job_id, arguments=arguments)
+    other.run(job_id=job_id, worker="", arguments=arguments)
     step.claim = lambda **_: claimed  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
-        stale.run(job_id=job_id, arguments=arguments)
+        stale.run(job_id=job_id, worker="", arguments=arguments)
 
     assert (harness.audit().unique, harness.audit().duplicate) == (1, 0)
     assert len(harness.waiting_event_ids(recorders.single)) == 1

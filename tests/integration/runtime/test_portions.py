@@ -333,6 +333,7 @@ def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(
                     max_items=1,
                     max_bytes=1,
                 ),
+                job_id=job_id,
                 worker="",
             )
             for job_id in harness.waiting_jobs("deliver-h0")
