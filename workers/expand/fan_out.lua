@@ -9,7 +9,8 @@
 --       what the ids of this step's jobs begin with, maximum of events per job, prefix of a job's hash
 --       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash
 --       groups of events: kind, mask (for each handler '1' if it wants them), number of marks of each, how many texts;
---                         each text: how many events, their lengths, and their JSON, with a comma between two
+--                         each text: how many events, their lengths, 'json' and their JSON, with a comma between two, or
+--                         'data' and the data of a job that has no others
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
 --       records that are dropped, as they mention a forgotten number: counter, how many
 --       the counter of new replies whose request was known
@@ -59,12 +60,12 @@ local events, duplicates = 0, {}
 -- The texts that several handlers want.
 local portions = {}
 
--- Return the events of a text, without those at the positions in `without`.
-local function cut_events(json, lengths, without)
-  local found, first, index = {}, 1, 0
+-- Return the events of a text, the first of which begins at `first`, without those at the positions in `without`.
+local function cut_events(text, first, lengths, without)
+  local found, index = {}, 0
   for length in lengths:gmatch('%d+') do
     index = index + 1
-    if not without[index] then found[#found + 1] = json:sub(first, first + length - 1) end
+    if not without[index] then found[#found + 1] = text:sub(first, first + length - 1) end
     first = first + length + 1
   end
   return found
@@ -96,11 +97,17 @@ for group = 1, next_number() do
   end
   local total, unseen = 0, 0
   for _ = 1, next_number() do
-    local size, lengths, json = next_number(), next_text(), next_text()
+    local size, lengths, form, given = next_number(), next_text(), next_text(), next_text()
     local repeats, number = find_repeats(size, marks_of_each)
     -- Nearly always all are new, and the text is used as it is: to cut it makes a string of each event.
-    local found = (number > 0 or live) and cut_events(json, lengths, repeats)
-    local text = {json = number > 0 and table.concat(found, ',') or json, size = size - number}
+    local first = form == 'data' and #wanting[1].head + 1 or 1
+    local found = (number > 0 or live) and cut_events(given, first, lengths, repeats)
+    local text = {size = size - number}
+    if number > 0 then
+      text.json = table.concat(found, ',')
+    else
+      text[form] = given
+    end
     total, unseen = total + size, unseen + text.size
     if live then
       for _, event in ipairs(found) do live[#live + 1] = event end

@@ -183,7 +183,15 @@ class FanOutStep:
         append_list(
             arguments,
             [
-                (*traits, *_texts([events[position].event for position in positions], max_events=max_events))
+                (
+                    *traits,
+                    *_texts(
+                        [events[position].event for position in positions],
+                        handler=_only_handler(names, traits[1]),
+                        max_events=max_events,
+                        is_only_group=len(groups) == 1,
+                    ),
+                )
                 for traits, positions in groups.items()
             ],
         )
@@ -222,14 +230,29 @@ def _group_events(events: Sequence[FanOutEvent]) -> dict[tuple[str, str, int], l
     return groups
 
 
-def _texts(events: Sequence[bytes], *, max_events: int) -> list[Argument]:
+def _only_handler(names: Sequence[str], mask: str) -> str | None:
+    """Return the handler that wants events with this mask, if it is one alone."""
+    wanting = [name for name, bit in zip(names, mask, strict=False) if bit == "1"]
+    return wanting[0] if len(wanting) == 1 else None
+
+
+def _texts(events: Sequence[bytes], *, handler: str | None, max_events: int, is_only_group: bool) -> list[Argument]:
     """Return a group's events as the script reads them: in a few texts, each of which fills a job if all are new.
 
     As many strings, they would take half of the script's time. Each event is sealed by itself, as the script leaves out
-    repeats.
+    repeats. What will be all of a job, if all are new, is given as the job's data, so that the script has nothing to
+    put together: not events that several handlers share, nor a few, which share a job with events of other groups.
     """
     events = sealed_data.seal_each(events, sealed_data.EVENTS)
-    parts = [events[first : first + max_events] for first in range(0, len(events), max_events)]
+    rows: list[tuple[Argument, ...]] = []
+    for first in range(0, len(events), max_events):
+        part = events[first : first + max_events]
+        lengths, json = " ".join(map(str, map(len, part))), b",".join(part)
+        if handler is not None and (is_only_group or len(part) == max_events):
+            head, tail = queues.delivery_ends(handler)
+            rows.append((len(part), lengths, "data", b"%b%b%b" % (head, json, tail)))
+        else:
+            rows.append((len(part), lengths, "json", json))
     arguments: list[Argument] = []
-    append_list(arguments, [(len(part), " ".join(map(str, map(len, part))), b",".join(part)) for part in parts])
+    append_list(arguments, rows)
     return arguments

@@ -5,13 +5,14 @@ local function enqueue(queue, key, id, fields)
 end
 
 -- Returns the jobs that deliver texts, each the JSON of `size` events, at most `max_events` in each job. A text stays
--- whole: in the job's data, or, if other handlers want its events too (`is_portion`), in a portion.
+-- whole: in the job's data, or, if other handlers want its events too (`is_portion`), in a portion. One that was given as
+-- the data of a job (`data`) has that job for itself: Lua hashes each byte of the strings that it makes.
 local function plan_deliveries(texts, max_events)
   local jobs = {}
   for _, text in ipairs(texts) do
     local job = jobs[#jobs]
-    if not job or job.size + text.size > max_events then
-      job = {size = 0, texts = {}, portions = {}}
+    if not job or job.data or text.data or job.size + text.size > max_events then
+      job = {size = 0, data = text.data, texts = {}, portions = {}}
       jobs[#jobs + 1] = job
     end
     if text.is_portion then
@@ -38,7 +39,7 @@ local function enqueue_deliveries(queues, queue, jobs, step_id, delivery)
     local key = delivery.prefix .. id
     redis.call(
       'HSET', key,
-      'data', delivery.head .. table.concat(job.texts, ',') .. delivery.tail,
+      'data', job.data or delivery.head .. table.concat(job.texts, ',') .. delivery.tail,
       'description', job.size .. delivery.about,
       'items', job.size,
       unpack(delivery.fields)
