@@ -124,8 +124,8 @@ bench: .venv/.test  ## every measurement behind docs/performance.md, most of an 
 bench-quick: .venv/.test  ## a reduced set of them in three minutes
 	$(BIN)/python -m benchmarks --scale quick
 
-bench-peers: .venv/.test  ## install what the benchmarks compare with
-	$(BIN)/python -m benchmarks.peers.install
+bench-peers:  ## install what the benchmarks compare with: Fastify and BullMQ
+	cd benchmarks/peers/node && npm install --no-save
 
 profile: .venv/.test  ## where the time goes, as text under benchmarks/profiles
 	$(BIN)/python -m benchmarks.profile --save
@@ -147,4 +147,4 @@ dist-check: dist  ## install each into an empty environment, without a Redis ser
 	$(BIN)/python -m scripts.dist_check
 
 clean:  ## remove what was built here, not what was received (./var)
-	rm -rf .venv .venv-newest .venv-deploy benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-deploy benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,103 +4,64 @@ Goals P1 to P4. Every check is on (token, address, each field of the body), ever
 acknowledged is in Redis afterwards; the access log is off for all.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from benchmarks import bodies, command, load_generator, machine, wrk
-from benchmarks.command import Run, Scale
-from benchmarks.contestants import (
-    BASELINES,
-    BULLMQ,
-    OTHERS,
-    OURSELVES,
-    RIVALS,
-    STARLETTE,
-    Contestant,
-    check_stored,
-    count_stored,
-)
+from benchmarks import bodies, command, wrk
+from benchmarks.command import Run
+from benchmarks.contestants import BULLMQ, NAIVE_RQ, NO_OP, OURSELVES, Contestant, check_stored, count_stored
 from benchmarks.deployment import Deployment
 from benchmarks.measurements import OURS, Measurements
-from benchmarks.one_connection import one_connection, post
+from benchmarks.one_connection import exchange, one_connection
 
 AT_64: Final = "64 connections"
 AT_32: Final = "32 connections"
 ONE_CONNECTION: Final = "one connection"
 TWO_PROCESSES: Final = "two web processes"
-_WARM_UP_FIRST: Final = 50_000_000_000
+ONE_PROCESS: Final = f"{OURS}, one process"
+RATE: Final = "requests/s"
 # Two processes share what comes in, so each needs as many requests under way as one alone has.
 _CONNECTIONS_FOR_TWO: Final = 128
+# The servers come first: there are fewer cores than there is to do.
+_NICENESS: Final = 5
 
 
 def measure(run: Run) -> None:
     """Make the table."""
-    if missing := machine.missing("wrk"):
-        run.absent["everything under load"] = missing
-    else:
-        _rates(run)
-    run.compare(ONE_CONNECTION, {OURS: one_connection(run.scale.single_requests)})
-    _two(run)
-
-
-def _rates(run: Run) -> None:
-    is_full = run.scale.name == "full"
-    taking_part: list[Contestant] = [OURSELVES, *(BASELINES if is_full else BASELINES[:1])]
-    peers: list[Contestant] = [*RIVALS, *(OTHERS if is_full else ())]
-    for peer in peers if run.peers else ():
-        if why := peer.absent():
-            run.absent[peer.name] = why
-        else:
-            taking_part.append(peer)
-    # The others' order is the same there: only those that the goals are held against.
-    at_32 = [peer for peer in taking_part if peer.name in (OURS, STARLETTE, BULLMQ)]
-    for name, connections, all_of_them in ((AT_64, 64, taking_part), (AT_32, 32, at_32)):
-        if name == AT_64 or run.scale.name != "tiny":
-            run.compare(name, {peer.name: partial(_rate, peer, connections, run.scale) for peer in all_of_them})
-    run.add_remark(
-        "wrk runs on the same cores as the servers that it loads: one thread, about 10 µs of a core a request."
+    peers = run.present((NAIVE_RQ, BULLMQ))
+    rate = partial(_rate, seconds=run.scale.load_seconds)
+    run.compare(AT_64, {peer.name: partial(rate, peer, 64) for peer in (OURSELVES, NO_OP, *peers)})
+    run.compare(AT_32, {peer.name: partial(rate, peer, 32) for peer in (OURSELVES, NO_OP, *peers) if peer != NAIVE_RQ})
+    run.compare(ONE_CONNECTION, {OURS: partial(one_connection, run.scale.single_requests)})
+    two, one = (
+        Contestant(name=name, start=partial(Deployment.web, WEB_CONCURRENCY=processes), stored=OURSELVES.stored)
+        for name, processes in ((OURS, "2"), (ONE_PROCESS, "1"))
+    )
+    run.compare(
+        TWO_PROCESSES,
+        {peer.name: partial(rate, peer, _CONNECTIONS_FOR_TWO, nice=_NICENESS) for peer in (two, one)},
+    )
+    run.remarks.append(
+        "wrk runs on the same cores as the servers that it loads: one thread, 10 to 20 µs of a core a request. For two "
+        f"web processes and one it has {_CONNECTIONS_FOR_TWO} connections, and is niced by {_NICENESS}."
     )
 
 
-def _rate(contestant: Contestant, connections: int, scale: Scale) -> Measurements:
+def _rate(contestant: Contestant, connections: int, *, seconds: float, nice: int = 0) -> Measurements:
     with Deployment() as deployment:
         url = contestant.start(deployment)
-        post(url, bodies.body(_WARM_UP_FIRST))  # some clients make what they need only when they are first used
-        if scale.warm_up_seconds:
-            wrk.load(url, connections=connections, seconds=scale.warm_up_seconds, first=_WARM_UP_FIRST + 1)
+        with url.connect() as connection:  # some clients make what they need only when they are first used
+            exchange(connection, url.request(bodies.body(0)))
+        wrk.warm_up(url, connections=connections)
         before = count_stored(contestant, deployment)
-        load = wrk.load(url, connections=connections, seconds=scale.load_seconds)
+        load = wrk.load(url, connections=connections, seconds=seconds, nice=nice)
         check_stored(contestant, deployment, before=before, requests=load.requests, connections=connections)
     return {
-        "requests/s": load.rate,
+        RATE: load.rate,
         "p50 ms": load.p50_us / 1000,
         "p99 ms": load.p99_us / 1000,
         "max ms": load.max_us / 1000,
     }
-
-
-def _two(run: Run) -> None:
-    if machine.missing("cc") and machine.missing("wrk"):
-        run.absent[TWO_PROCESSES] = "there is neither a C compiler nor wrk"
-        return
-    generator, how = load_generator.generator()
-    run.add_remark(f"Load for one and for two web processes, {_CONNECTIONS_FOR_TWO} connections: {how}")
-    contestants: dict[str, Callable[[], Measurements]] = {}
-    for name, processes in ((OURS, 2), (f"{OURS}, one process", 1)):
-        contestants[name] = partial(_with_processes, processes, run.scale, generator)
-    run.compare(TWO_PROCESSES, contestants, repetitions=run.scale.long_repetitions)
-
-
-def _with_processes(processes: int, scale: Scale, generate: load_generator.Generator) -> Measurements:
-    with Deployment() as deployment:
-        url = deployment.web(processes=processes)
-        if scale.warm_up_seconds:
-            generate(url, _CONNECTIONS_FOR_TWO, scale.warm_up_seconds, _WARM_UP_FIRST)
-        before = count_stored(OURSELVES, deployment)
-        requests, rate = generate(url, _CONNECTIONS_FOR_TWO, scale.load_seconds, 0)
-        check_stored(OURSELVES, deployment, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
-    return {"requests/s": rate}
 
 
 if __name__ == "__main__":

@@ -9,16 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from benchmarks import bodies, cells, cost, memory
-from benchmarks.measurements import OURS, Results
+from benchmarks.measurements import Results, find, median
+from benchmarks.sizing import BUSY_SHARE, DAY_HOURS, GIB, HOUR_SECONDS, LIFETIMES
 
 _RATES: Final = (1_000, 10_000, 30_000, 100_000)
-_BUSY_SHARE: Final = 0.5
-_HOUR_SECONDS: Final = 3_600
-_DAY_HOURS: Final = 24
-# A mark lives for one to one and a half times CALLBACKS_DEDUPE_SECONDS.
-_LIFETIMES: Final = 1.5
 _MILLION: Final = 1_000_000
-_GIB: Final = 2**30
 # Its parts, as the processes are named in the results, and what is added when one core is not enough for it.
 _PARTS: Final = {
     "web": "a process more: `WEB_CONCURRENCY`, or a machine behind the proxy",
@@ -34,12 +29,15 @@ def limit_lines(results: Mapping[str, Results]) -> Iterator[str]:
     for part, remedy in _PARTS.items():
         us = _part_us(results, part)
         yield f"| `{part}` | {us:.0f} µs | {_most(us)} | {remedy} | `cost.json` |"
-    redis_us, more_us = _redis_us(results), _handler_us(results)
+    redis_us = _redis_us(results)
+    more_us = cost.of_a_handler(find(results, "cost", cost.BY_HANDLERS), cost.REDIS_CPU)
+    if more_us is None:
+        raise ValueError("there is no result for twelve handlers: run python -m benchmarks.cost --save")
     yield (
         f"| Redis, one handler | {redis_us:.0f} µs; {more_us:.1f} µs for each handler more | {_most(redis_us)}; "
         f"{_most(redis_us + 3 * more_us)} with four handlers | a cell | `cost.json` |"
     )
-    proxy_us = _median(results, "cells", cells.PROXIED, cells.PROXY_CPU, series="HAProxy")
+    proxy_us = median(results, "cells", cells.PROXIED, cells.PROXY_CPU, series="HAProxy")
     yield (
         f"| HAProxy without TLS | {proxy_us:.0f} µs | {_most(proxy_us)} | a thread, or a second proxy | `cells.json` |"
     )
@@ -47,10 +45,8 @@ def limit_lines(results: Mapping[str, Results]) -> Iterator[str]:
 
 def cell_lines(results: Mapping[str, Results]) -> Iterator[str]:
     """Yield the table of what a callback costs by the number of cells. Raise ValueError if a result is missing."""
-    found = results.get("cells")
-    comparison = found.comparison(cells.TABLE) if found else None
-    if found is None or comparison is None:
-        raise ValueError("there is no result for cells: run python -m benchmarks.cells --save")
+    comparison = find(results, "cells", cells.TABLE)
+    found = results["cells"]
     cores = found.machine.cores
     yield (
         f"| cells | {cells.EQUAL_RATE:.0f} callbacks/s in each: CPU for a callback (least to greatest) "
@@ -79,10 +75,10 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     """Yield the table of what a load needs, and what it was computed from. Raise ValueError if a result is missing."""
     costs = {part: _part_us(results, part) for part in _PARTS}
     redis_us = _redis_us(results)
-    proxy_us = _median(results, "cells", cells.PROXIED, cells.PROXY_CPU, series="HAProxy")
-    mark_bytes = _median(results, "memory", memory.TABLE, memory.REMEMBERED)
-    file_bytes = _median(results, "cost", cost.UNDER_LOAD, cost.FILE) * len(bodies.body(0))
-    slow_us = _median(results, "cells", cells.TABLE, cost.CPU, series="1")
+    proxy_us = median(results, "cells", cells.PROXIED, cells.PROXY_CPU, series="HAProxy")
+    mark_bytes = median(results, "memory", memory.TABLE, memory.REMEMBERED)
+    file_bytes = median(results, "cost", cost.UNDER_LOAD, cost.FILE) * len(bodies.body(0))
+    slow_us = median(results, "cells", cells.TABLE, cost.CPU, series="1")
     yield (
         "| callbacks/s | cells | `web`, `expand`, `deliver` for a handler, in all | cores at full load's cost "
         "| of the proxy | in each cell: marks of an hour, of a day | its append-only file |"
@@ -92,10 +88,10 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         number = _processes(rate, redis_us)
         processes = ", ".join(str(max(number, _processes(rate, us))) for us in costs.values())
         busy = rate * (sum(costs.values()) + redis_us) / _MILLION
-        marks = rate / number * bodies.REPORTS * _HOUR_SECONDS * _LIFETIMES * mark_bytes / _GIB
+        marks = rate / number * bodies.REPORTS * HOUR_SECONDS * LIFETIMES * mark_bytes / GIB
         yield (
             f"| {rate:,} | {number} | {processes} | {busy:.2f} | {rate * proxy_us / _MILLION:.2f} "
-            f"| {marks:,.1f} GiB, {marks * _DAY_HOURS:,.0f} GiB | {rate / number * file_bytes / _MILLION:,.1f} MB/s |"
+            f"| {marks:,.1f} GiB, {marks * DAY_HOURS:,.0f} GiB | {rate / number * file_bytes / _MILLION:,.1f} MB/s |"
         )
     yield ""
     yield (
@@ -109,7 +105,7 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
 
 
 def _processes(rate: int, us: float) -> int:
-    return max(1, math.ceil(rate * us / _MILLION / _BUSY_SHARE))
+    return max(1, math.ceil(rate * us / _MILLION / BUSY_SHARE))
 
 
 def _most(us: float) -> str:
@@ -120,25 +116,8 @@ def _most(us: float) -> str:
 
 
 def _part_us(results: Mapping[str, Results], part: str) -> float:
-    return _median(results, "cost", cost.UNDER_LOAD, f"CPU of {part}, µs")
+    return median(results, "cost", cost.UNDER_LOAD, f"CPU of {part}, µs")
 
 
 def _redis_us(results: Mapping[str, Results]) -> float:
-    return _median(results, "cost", cost.UNDER_LOAD, cost.REDIS_CPU)
-
-
-def _handler_us(results: Mapping[str, Results]) -> float:
-    """Return what a handler more costs Redis: the difference between the most and one, for each of those more."""
-    fewest, *_, most = cost.HANDLERS
-    one, many = (
-        _median(results, "cost", cost.BY_HANDLERS, cost.REDIS_CPU, series=str(number)) for number in (fewest, most)
-    )
-    return (many - one) / (most - fewest)
-
-
-def _median(results: Mapping[str, Results], table: str, comparison: str, metric: str, *, series: str = OURS) -> float:
-    found = results[table].comparison(comparison) if table in results else None
-    of = found.of(series) if found else None
-    if of is None or metric not in of.samples[0]:
-        raise ValueError(f"there is no result for {metric!r}: run python -m benchmarks.{table} --save")
-    return of.median(metric)
+    return median(results, "cost", cost.UNDER_LOAD, cost.REDIS_CPU)

@@ -30,28 +30,14 @@ def measure(run: Run) -> None:
     with ExitStack() as stack:
         contestants: dict[str, Callable[[], Measurements]] = {}
         for name, log_bytes in ((WITH, 64 << 20), (WITHOUT, 0)):
-            deployment, url = _start(stack, log_bytes)
+            deployment = stack.enter_context(Deployment())
+            url = deployment.service(CALLBACKS_DELIVERY_LOG_BYTES=str(log_bytes))
             contestants[name] = partial(_load_anew, deployment, url, run.scale)
         run.compare(TABLE, contestants, repetitions=_ROUNDS * run.scale.repetitions)
-    (compared,) = run.comparisons
-    one, two = compared.series
+    one, two = run.comparisons[0].series
     for metric in _METRICS:
         ratios = [a[metric] / b[metric] for a, b in zip(one.samples, two.samples, strict=True)]
-        run.add_remark(f"{metric}: {WITH} / {WITHOUT}, median of the rounds' ratios {statistics.median(ratios):.3f}")
-
-
-def _start(stack: ExitStack, log_bytes: int) -> tuple[Deployment, TargetUrl]:
-    """Start a service with a delivery log of this size."""
-    deployment = stack.enter_context(Deployment())
-    settings = {
-        "handlers": "benchmarks.several_handlers",
-        "BENCHMARK_HANDLERS": "1",
-        "BENCHMARK_BATCH": "yes",
-        "CALLBACKS_DELIVERY_LOG_BYTES": str(log_bytes),
-    }
-    deployment.callbacks("worker", "expand", **settings)
-    deployment.callbacks("worker", "deliver", **settings)
-    return deployment, deployment.web()
+        run.remarks.append(f"{metric}: {WITH} / {WITHOUT}, median of the rounds: {statistics.median(ratios):.3f}")
 
 
 def _load_anew(deployment: Deployment, url: TargetUrl, scale: Scale) -> Measurements:
@@ -60,4 +46,4 @@ def _load_anew(deployment: Deployment, url: TargetUrl, scale: Scale) -> Measurem
 
 
 if __name__ == "__main__":
-    command.main("delivery_log", measure, __doc__ or "")
+    command.main("delivery_log", measure, __doc__)

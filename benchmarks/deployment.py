@@ -34,6 +34,22 @@ class MeasurementFailed(Exception):
     """A measurement that did not do what it was to measure, so that its figure would mean nothing."""
 
 
+def wait_until(
+    true: Callable[[], Any],
+    what: str,
+    *,
+    seconds: float = _START_SECONDS,
+    every: float = 0.005,
+    output: Callable[[], str] = str,
+) -> None:
+    """Call `true` again and again until it is. Raise MeasurementFailed, with `output()`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise MeasurementFailed(f"{what} did not happen within {seconds:.0f} s:\n{output()[-2000:]}")
+        time.sleep(every)
+
+
 class DeployedProcess:
     """A process of a stage."""
 
@@ -56,17 +72,26 @@ class DeployedProcess:
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         yield from map(int, listed.split())
 
-    def wait_until(
-        self, true: Callable[[], Any], what: str, *, seconds: float = _START_SECONDS, every: float = 0.01
-    ) -> None:
-        """Wait until `true()`. Raises Failed if the process ends before, or after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not true():
-            if self.process.poll() is not None:
+    def wait_until(self, true: Callable[[], Any], what: str, *, seconds: float = _START_SECONDS) -> None:
+        """Wait until `true()`. Raise MeasurementFailed if the process ends before, or after `seconds`."""
+
+        def reached() -> bool:
+            ended = self.process.poll() is not None
+            if not (found := bool(true())) and ended:
                 raise MeasurementFailed(f"{self.name} ended before {what}:\n{self.output[-2000:]}")
-            if time.monotonic() > deadline:
-                raise MeasurementFailed(f"{what} did not happen within {seconds:.0f} s:\n{self.output[-2000:]}")
-            time.sleep(every)
+            return found
+
+        wait_until(reached, what, seconds=seconds, output=lambda: self.output)
+
+    def wait(self, what: str, *, seconds: float) -> None:
+        """Wait until it has ended well. Raise MeasurementFailed if it fails, or after `seconds`."""
+        try:
+            code: int | None = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code != 0:
+            how = f"took more than {seconds:.0f} s" if code is None else f"ended with {code}"
+            raise MeasurementFailed(f"{what}: {self.name} {how}:\n{self.output[-2000:]}")
 
     def stop(self) -> None:
         """End it, if it still runs."""
@@ -113,21 +138,20 @@ class Deployment:
     def _rewrite(self) -> None:
         """Rewrite the file once, as the web process would at its start, and what is written could not be measured."""
         self.redis.bgrewriteaof()
-        deadline = time.monotonic() + _START_SECONDS
-        while any(self.redis.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")):
-            if time.monotonic() > deadline:
-                raise MeasurementFailed(f"Redis did not rewrite its file within {_START_SECONDS:.0f} s")
-            time.sleep(0.01)
 
-    def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, *, nice: int = 0
-    ) -> DeployedProcess:
+        def is_rewritten() -> bool:
+            info = self.redis.info("persistence")
+            return not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]
+
+        wait_until(is_rewritten, "the end of Redis's rewrite of its file")
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> DeployedProcess:
         """Start a process in the repository's folder, with REDIS_URL set; stopped in reverse order at the end."""
         log = self.folder / f"{len(self.processes)}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
         with log.open("wb") as output:
             process = child_processes.start(
-                ["nice", "-n", str(nice), *command] if nice else command,
+                command,
                 cwd=REPOSITORY,
                 environment={**inherited, "PYTHONPATH": str(REPOSITORY), "REDIS_URL": self.redis_url}
                 | dict(environment or {}),
@@ -138,7 +162,9 @@ class Deployment:
         self._stack.callback(started.stop)
         return started
 
-    def callbacks(self, *arguments: str, handlers: str = "benchmarks.handlers", **environment: str) -> DeployedProcess:
+    def callbacks(
+        self, *arguments: str, handlers: str = "benchmarks.several_handlers", **environment: str
+    ) -> DeployedProcess:
         """Start `callbacks …`."""
         settings = {
             "CALLBACKS_TOKENS": f"benchmark={TOKEN}",
@@ -153,16 +179,27 @@ class Deployment:
             settings | environment,
         )
 
-    def web(self, *, processes: int = 1) -> "TargetUrl":
+    def web(self, **environment: str) -> "TargetUrl":
         """Start `callbacks web`, wait until it answers, and return the URL of status callbacks."""
-        return self.web_process(processes=processes)[0]
+        return self.web_process(**environment)[0]
 
-    def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, DeployedProcess]":
+    def web_process(self, **environment: str) -> "tuple[TargetUrl, DeployedProcess]":
         """Do the same, and return the process too."""
         url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
-        started = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes), **environment)
+        started = self.callbacks("web", "--port", str(url.port), **environment)
         started.wait_until(url.answers, "its first answer")
         return url, started
+
+    def workers(self, *, handlers: str = "benchmarks.several_handlers", **environment: str) -> list[DeployedProcess]:
+        """Start a worker of each stage, and wait until both are there."""
+        started = [self.callbacks("worker", stage, handlers=handlers, **environment) for stage in ("expand", "deliver")]
+        started[-1].wait_until(lambda: self.redis.scard("rq:workers") == len(started), "two workers")
+        return started
+
+    def service(self, **environment: str) -> "TargetUrl":
+        """Start a whole service with one batch handler that does nothing; return the URL of status callbacks."""
+        self.workers(BENCHMARK_BATCH="yes", **environment)
+        return self.web(**environment)
 
 
 class TargetUrl:
@@ -174,6 +211,12 @@ class TargetUrl:
 
     def __str__(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def connect(self) -> socket.socket:
+        """Return a connection that sends at once."""
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def answers(self) -> bool:
         """Return whether the server answers."""

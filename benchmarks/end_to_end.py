@@ -4,20 +4,18 @@ Goals P7 (3,000 callbacks a second, open loop) and P8 (20 a second, quiet). Redi
 as in production. The handler remarks when each event comes; the time counts from when its callback was due to be sent.
 """
 
-import sys
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from benchmarks import bodies, command
+from benchmarks import bodies, command, open_loop
 from benchmarks.command import Run
-from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed, TargetUrl
+from benchmarks.deployment import Deployment, MeasurementFailed, wait_until
 from benchmarks.measurements import OURS, Measurements, percentile
 from benchmarks.open_loop import Sent
-from shared import audit, keys
+from shared import keys
 
 BUSY: Final = "open loop"
 QUIET: Final = "quiet"
@@ -25,8 +23,6 @@ _QUIET_RATE: Final = 20.0
 _WARM_UP_SECONDS: Final = 2.0
 _WARM_UP_FIRST: Final = 50_000_000_000
 _SAMPLE_SECONDS: Final = 0.25
-_TIMEOUT_SECONDS: Final = 60.0
-_WORKERS: Final = 2
 
 
 def measure(run: Run) -> None:
@@ -39,10 +35,11 @@ def measure(run: Run) -> None:
         run.compare(
             f"{name}, {rate:,.0f} callbacks/s",
             {OURS: partial(_end_to_end, rate, seconds)},
-            repetitions=scale.long_repetitions,
         )
-    run.add_remark("Times count from when a callback was due to be sent, to the handler's call for each of its events.")
-    run.add_remark(
+    run.remarks.append(
+        "Times count from when a callback was due to be sent, to the handler's call for each of its events."
+    )
+    run.remarks.append(
         "The load generator is a Python process on the same cores; 'sent late ms' is how long after it was due the "
         "latest was sent."
     )
@@ -52,15 +49,13 @@ def _end_to_end(rate: float, seconds: float) -> Measurements:
     with Deployment(rewrites=True) as deployment:
         arrivals = deployment.folder / "arrivals"
         handler = {"handlers": "benchmarks.timing_handler", "BENCHMARK_ARRIVALS": str(arrivals)}
-        expand = deployment.callbacks("worker", "expand", **handler)
-        deliver = deployment.callbacks("worker", "deliver", **handler)
+        expand, deliver = deployment.workers(**handler)
         url = deployment.web()
-        deliver.wait_until(lambda: deployment.redis.scard("rq:workers") == _WORKERS, "two workers")
-        _wait_for_load(_start_load(deployment, url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
+        open_loop.result(open_loop.start(url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
         _wait_until_delivered(deployment.redis)
-        sending = _start_load(deployment, url, rate, seconds, 0)
+        sending = open_loop.start(url, rate, seconds, 0)
         backlog = _sample_backlog(deployment.redis, sending)
-        sent = _wait_for_load(sending)
+        sent = open_loop.result(sending)
         ended = time.monotonic()
         _wait_until_delivered(deployment.redis)
         took = time.monotonic() - ended
@@ -69,24 +64,10 @@ def _end_to_end(rate: float, seconds: float) -> Measurements:
         return _measurements(sent, arrivals, backlog) | {"delivered s after the end": took}
 
 
-def _start_load(deployment: Deployment, url: TargetUrl, rate: float, seconds: float, first: int) -> DeployedProcess:
-    command_line = [sys.executable, "-m", "benchmarks.open_loop", str(url.port), url.path]
-    return deployment.start("the load", [*command_line, str(rate), str(seconds), str(first)])
-
-
-def _wait_for_load(sending: DeployedProcess) -> Sent:
-    if sending.process.wait(_TIMEOUT_SECONDS * 5) != 0:
-        raise MeasurementFailed(f"the load ended badly:\n{sending.output[-2000:]}")
-    sent = msgspec.json.decode(sending.output, type=Sent)
-    if sent.not_200:
-        raise MeasurementFailed(f"{sent.not_200} of {sent.sent} callbacks were not answered with 200")
-    return sent
-
-
-def _sample_backlog(redis: Any, sending: DeployedProcess) -> list[int]:
+def _sample_backlog(redis: Any, sending: "subprocess.Popen[str]") -> list[int]:
     """Return how many events were waiting, sampled a few times a second while the load ran."""
     backlog: list[int] = []
-    while sending.process.poll() is None:
+    while sending.poll() is None:
         backlog.append(_on_their_way(redis))
         time.sleep(_SAMPLE_SECONDS)
     return backlog
@@ -100,11 +81,7 @@ def _on_their_way(redis: Any) -> int:
 
 
 def _wait_until_delivered(redis: Any) -> None:
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
-    while _on_their_way(redis):
-        if time.monotonic() > deadline:
-            raise MeasurementFailed(f"{_on_their_way(redis)} events were never delivered: {audit.run(redis)}")
-        time.sleep(0.02)
+    wait_until(lambda: not _on_their_way(redis), "the delivery of all events", every=0.02)
 
 
 def _measurements(sent: Sent, arrivals: Path, backlog: list[int]) -> Measurements:

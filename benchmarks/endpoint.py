@@ -1,13 +1,31 @@
-"""Somebody else's server, to forward to: answers every request with 200 after a while.
+"""Somebody else's server, for `forward` to post to: answers every request with 200 after a while.
 
 `python -m benchmarks.endpoint PORT SECONDS`
 """
 
 import asyncio
+import base64
 import sys
 from functools import partial
 
+from benchmarks.deployment import Deployment, TargetUrl
+from callbacks.cli.ports import free_port
+
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def start(deployment: Deployment, seconds: float) -> dict[str, str]:
+    """Start it, and return the settings with which `forward` posts to it."""
+    url = TargetUrl(free_port(), "/events")
+    serving = deployment.start(
+        "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(url.port), str(seconds)]
+    )
+    serving.wait_until(url.answers, "its first answer")
+    return {
+        "CALLBACKS_FORWARD_URL": str(url),
+        "CALLBACKS_FORWARD_SECRETS": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
+        "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
+    }
 
 
 async def main(port: int, seconds: float) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-from benchmarks import command
+from benchmarks import command, databases
 from benchmarks.command import Run
 from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
 from benchmarks.measurements import OURS, Measurements
@@ -21,7 +21,6 @@ from benchmarks.person_history import PersonHistory
 from benchmarks.processor_time import cpu_seconds
 from callbacks import Retry
 from shared import audit
-from tests import postgres_server
 from tests.unit.example_events import report
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.event_store import EventStore
@@ -38,23 +37,18 @@ def measure(run: Run) -> None:
     """Make the table."""
     history = PersonHistory(*run.scale.history)
     for name in DATABASES:
-        with contextlib.ExitStack() as stack:
-            server = None
-            if name == "PostgreSQL":
-                if postgres_server.binaries() is None:
-                    run.absent[name] = "there is no PostgreSQL"
-                    continue
-                server = stack.enter_context(postgres_server.PostgresServer())
-            run.compare(name, {OURS: partial(_forget, history, server)}, repetitions=1)
-    run.add_remark(
+        if why := databases.missing(name):
+            run.absent[name] = why
+        else:
+            run.compare(name, {OURS: partial(_forget, history, name)}, repetitions=1)
+    run.remarks.append(
         f"{history.people:,} numbers among {history.rows:,} rows and {history.failures:,} failures. A writer adds a "
         "report every 50 ms meanwhile; its longest wait is that of one transaction. PostgreSQL runs without fsync."
     )
 
 
-def _forget(history: PersonHistory, server: postgres_server.PostgresServer | None) -> Measurements:
-    with Deployment(rewrites=True) as deployment:
-        url = f"sqlite:///{deployment.folder}/callbacks.db" if server is None else server.new_database()
+def _forget(history: PersonHistory, database: str) -> Measurements:
+    with Deployment(rewrites=True) as deployment, databases.new_database(database, deployment.folder) as url:
         history.fill_database(url)
         history.fill_redis(deployment.redis)
         before = history.count(url, deployment.redis)
@@ -74,11 +68,8 @@ def _forget(history: PersonHistory, server: postgres_server.PostgresServer | Non
         SECONDS: seconds,
         "processor seconds of the command": spent_seconds,
         **{f"{name}, seconds": stores[name]["seconds"] for name in ("waiting", "failures", "sql", "redis-files")},
-        "rows/s": before["rows"] / stores["sql"]["seconds"],
-        "failures/s": before["failures"] / stores["failures"]["seconds"],
         "peak memory of the command, MiB": peak_mib,
         "a worker's longest write, ms": writer.longest_seconds * 1000,
-        "a worker's writes": writer.written,
         "a worker's failed attempts": writer.failed,
     }
 
@@ -89,7 +80,7 @@ def _wait(process: DeployedProcess) -> tuple[float, float]:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while process.process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):  # it has ended just now
-            spent_seconds = cpu_seconds(process.pid)
+            spent_seconds = sum(cpu_seconds(process.pid))
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     peak_kib = int(line.split()[1])

@@ -8,13 +8,16 @@ whose figures are missing (no peer, no wrk, another scale) is no check, and is s
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from benchmarks import acknowledge, cost, drain, end_to_end, forward, growth, idle, memory, throughput_of_handlers
-from benchmarks.contestants import BULLMQ, BULLMQ_WORKER, NAIVE_RQ, SIMPLE_WORKER, STARLETTE
+from benchmarks import acknowledge, cost, drain, end_to_end, forward, growth, idle, memory
+from benchmarks.acknowledge import AT_32, AT_64, ONE_CONNECTION, ONE_PROCESS, TWO_PROCESSES
+from benchmarks.contestants import BULLMQ, BULLMQ_WORKER, NAIVE_RQ, NO_OP, SIMPLE_WORKER
 from benchmarks.measurements import OURS, Comparison, Results
+from benchmarks.throughput_of_handlers import LOOPS
+from benchmarks.throughput_of_handlers import RATE as HANDLER_RATE
 
 
 class CheckResult(Struct, frozen=True):
@@ -24,18 +27,9 @@ class CheckResult(Struct, frozen=True):
     met: bool | None
 
 
-class Check(Struct, frozen=True):
-    """One thing to be judged: where its figures stand, and how."""
-
-    table: str
-    comparison: str
-    evaluation: Callable[[Comparison], CheckResult | None]
-
-    def evaluate(self, results: Mapping[str, Results]) -> CheckResult:
-        """Judge by what was measured."""
-        found = results[self.table].comparison(self.comparison) if self.table in results else None
-        result = None if found is None else self.evaluation(found)
-        return result or CheckResult("not measured", None)
+# One thing to be judged by what was measured.
+Check: TypeAlias = Callable[[Mapping[str, Results]], CheckResult]
+NOT_MEASURED: Final = CheckResult("not measured", None)
 
 
 class Goal(Struct, frozen=True):
@@ -45,6 +39,16 @@ class Goal(Struct, frozen=True):
     what: str
     wanted: str
     checks: Sequence[Check]
+
+
+def _check(table: str, name: str, evaluation: Callable[[Comparison], CheckResult | None]) -> Check:
+    """Judge one comparison of a table."""
+
+    def check(results: Mapping[str, Results]) -> CheckResult:
+        found = results[table].comparison(name) if table in results else None
+        return (evaluation(found) if found else None) or NOT_MEASURED
+
+    return check
 
 
 def _ratio(
@@ -60,18 +64,11 @@ def _ratio(
         text = f"{ratio:.2f} × {label or over} ({low:.2f} to {high:.2f})"
         return CheckResult(text, ratio >= minimum if minimum else ratio <= maximum)
 
-    return Check(table, name, evaluation)
+    return _check(table, name, evaluation)
 
 
 def _value(
-    table: str,
-    name: str,
-    metric: str,
-    text: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    scale: float = 1.0,
+    table: str, name: str, metric: str, text: str, *, minimum: float | None = None, maximum: float | None = None
 ) -> Check:
     """Want our median of `metric` to be at least, or at most, a value; `text` shows it, as in "{:.1f} ms"."""
 
@@ -81,9 +78,9 @@ def _value(
             return None
         value = ours.median(metric)
         met = (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
-        return CheckResult(text.format(value * scale), met if (minimum, maximum) != (None, None) else None)
+        return CheckResult(text.format(value), None if minimum is maximum is None else met)
 
-    return Check(table, name, evaluation)
+    return _check(table, name, evaluation)
 
 
 def _flat(name: str, cost: str, unit: str) -> Check:
@@ -98,7 +95,7 @@ def _flat(name: str, cost: str, unit: str) -> Check:
         met = all(abs(value / middle - 1) <= _FLAT for value in medians.values())
         return CheckResult(f"{name} {label} {unit}", met)
 
-    return Check("growth", name, evaluation)
+    return _check("growth", name, evaluation)
 
 
 def _no_growth(name: str) -> Check:
@@ -108,26 +105,21 @@ def _no_growth(name: str) -> Check:
         ours = comparison.of(OURS)
         if ours is None:
             return None
-        first = ours.median("events on their way, first half")
-        second = ours.median("events on their way, second half")
-        return CheckResult(
-            f"{first:,.0f}, then {second:,.0f} events on their way", second <= first * 1.2 + _MOMENT_EVENTS
-        )
+        first, second = (ours.median(f"events on their way, {half} half") for half in ("first", "second"))
+        text = f"{first:,.0f}, then {second:,.0f} events on their way"
+        return CheckResult(text, second <= first * 1.2 + _MOMENT_EVENTS)
 
-    return Check("end_to_end", name, evaluation)
+    return _check("end_to_end", name, evaluation)
 
 
 def _handler_more(metric: str, text: str, *, maximum: float) -> Check:
     """Want what a handler more costs to be at most `maximum`."""
 
     def evaluation(comparison: Comparison) -> CheckResult | None:
-        one, twelve = comparison.of(str(cost.HANDLERS[0])), comparison.of(str(cost.HANDLERS[-1]))
-        if one is None or twelve is None:
-            return None
-        value = (twelve.median(metric) - one.median(metric)) / (cost.HANDLERS[-1] - cost.HANDLERS[0])
-        return CheckResult(text.format(value), value <= maximum)
+        value = cost.of_a_handler(comparison, metric)
+        return None if value is None else CheckResult(text.format(value), value <= maximum)
 
-    return Check("cost", cost.BY_HANDLERS, evaluation)
+    return _check("cost", cost.BY_HANDLERS, evaluation)
 
 
 def _cost(metric: str, text: str, *, maximum: float | None = None) -> Check:
@@ -139,9 +131,9 @@ _FLAT: Final = 0.2
 _POINTS: Final = 2
 # What comes in within a tenth of a second at 3,000 callbacks of three reports: less than that is no growth.
 _MOMENT_EVENTS: Final = 900
-_BUSY: Final = f"{end_to_end.BUSY}, 3,000 callbacks/s"
-_QUIET: Final = f"{end_to_end.QUIET}, 20 callbacks/s"
-_RATE: Final = "requests/s"
+BUSY: Final = f"{end_to_end.BUSY}, 3,000 callbacks/s"
+QUIET: Final = f"{end_to_end.QUIET}, 20 callbacks/s"
+_RATE: Final = acknowledge.RATE
 
 COST_GOALS: Final = (
     Goal(
@@ -150,8 +142,8 @@ COST_GOALS: Final = (
         "≤ 2.0 × a request of a Starlette no-op",
         (
             _cost(cost.CPU, "{:.0f} µs"),
-            _ratio("cost", cost.UNDER_LOAD, cost.CPU, STARLETTE, maximum=2.0),
-            _ratio("cost", cost.UNDER_LOAD, cost.CPU, BULLMQ, maximum=1.0),
+            _ratio("cost", cost.UNDER_LOAD, cost.CPU, NO_OP.name, maximum=2.0),
+            _ratio("cost", cost.UNDER_LOAD, cost.CPU, BULLMQ.name, maximum=1.0),
         ),
     ),
     Goal(
@@ -195,10 +187,10 @@ RATE_GOALS: Final = (
         "acknowledge, 64 connections, one web process, fsync always",
         "≥ 1.0 × Starlette no-op; ≥ 1.0 × Fastify+BullMQ; ≥ 13 × naive RQ",
         (
-            _value("acknowledge", acknowledge.AT_64, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", acknowledge.AT_64, _RATE, STARLETTE, minimum=1.0),
-            _ratio("acknowledge", acknowledge.AT_64, _RATE, BULLMQ, minimum=1.0),
-            _ratio("acknowledge", acknowledge.AT_64, _RATE, NAIVE_RQ, minimum=13.0),
+            _value("acknowledge", AT_64, _RATE, "{:,.0f}/s"),
+            _ratio("acknowledge", AT_64, _RATE, NO_OP.name, minimum=1.0),
+            _ratio("acknowledge", AT_64, _RATE, BULLMQ.name, minimum=1.0),
+            _ratio("acknowledge", AT_64, _RATE, NAIVE_RQ.name, minimum=13.0),
         ),
     ),
     Goal(
@@ -206,10 +198,10 @@ RATE_GOALS: Final = (
         "the same at 32 connections",
         "≥ 0.8 × Starlette no-op; p99 ≤ that of Fastify+BullMQ",
         (
-            _value("acknowledge", acknowledge.AT_32, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", acknowledge.AT_32, _RATE, STARLETTE, minimum=0.8),
-            _value("acknowledge", acknowledge.AT_32, "p99 ms", "p99 {:.1f} ms"),
-            _ratio("acknowledge", acknowledge.AT_32, "p99 ms", BULLMQ, maximum=1.0, label=f"the p99 of {BULLMQ}"),
+            _value("acknowledge", AT_32, _RATE, "{:,.0f}/s"),
+            _ratio("acknowledge", AT_32, _RATE, NO_OP.name, minimum=0.8),
+            _value("acknowledge", AT_32, "p99 ms", "p99 {:.1f} ms"),
+            _ratio("acknowledge", AT_32, "p99 ms", BULLMQ.name, maximum=1.0, label=f"the p99 of {BULLMQ.name}"),
         ),
     ),
     Goal(
@@ -217,10 +209,8 @@ RATE_GOALS: Final = (
         "one connection, one request at a time",
         "p50 ≤ 1.5 × a bare fsynced RPUSH from redis-py",
         (
-            _value("acknowledge", acknowledge.ONE_CONNECTION, "p50 ms", "p50 {:.2f} ms"),
-            _value(
-                "acknowledge", acknowledge.ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", maximum=1.5
-            ),
+            _value("acknowledge", ONE_CONNECTION, "p50 ms", "p50 {:.2f} ms"),
+            _value("acknowledge", ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", maximum=1.5),
         ),
     ),
     Goal(
@@ -228,15 +218,8 @@ RATE_GOALS: Final = (
         "two web processes against one",
         "≥ 1.6 ×",
         (
-            _value("acknowledge", acknowledge.TWO_PROCESSES, _RATE, "{:,.0f}/s"),
-            _ratio(
-                "acknowledge",
-                acknowledge.TWO_PROCESSES,
-                _RATE,
-                f"{OURS}, one process",
-                minimum=1.6,
-                label="one process",
-            ),
+            _value("acknowledge", TWO_PROCESSES, _RATE, "{:,.0f}/s"),
+            _ratio("acknowledge", TWO_PROCESSES, _RATE, ONE_PROCESS, minimum=1.6, label="one process"),
         ),
     ),
     Goal(
@@ -245,7 +228,7 @@ RATE_GOALS: Final = (
         "≥ 8,000 callbacks/s; ≥ 60 × SimpleWorker with a job per callback",
         (
             _value("drain", drain.ONE_PER_JOB, drain.RATE, "{:,.0f}/s", minimum=8_000),
-            _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER, minimum=60.0),
+            _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER.name, minimum=60.0),
         ),
     ),
     Goal(
@@ -254,22 +237,22 @@ RATE_GOALS: Final = (
         "≥ 15,000 callbacks/s; ≥ 1.0 × BullMQ, concurrency 50",
         (
             _value("drain", drain.UNDER_LOAD, drain.RATE, "{:,.0f}/s", minimum=15_000),
-            _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER, minimum=1.0),
+            _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER.name, minimum=1.0),
         ),
     ),
     Goal(
         "P7",
         "everything at once, open loop at 3,000 callbacks/s",
         "no backlog growth; POST to handler p99 ≤ 250 ms",
-        (_no_growth(_BUSY), _value("end_to_end", _BUSY, "p99 ms", "p99 {:.0f} ms", maximum=250)),
+        (_no_growth(BUSY), _value("end_to_end", BUSY, "p99 ms", "p99 {:.0f} ms", maximum=250)),
     ),
     Goal(
         "P8",
         "quiet, 20 callbacks/s",
         "POST to handler p50 ≤ 12 ms, p99 ≤ 40 ms",
         (
-            _value("end_to_end", _QUIET, "p50 ms", "p50 {:.1f} ms", maximum=12),
-            _value("end_to_end", _QUIET, "p99 ms", "p99 {:.1f} ms", maximum=40),
+            _value("end_to_end", QUIET, "p50 ms", "p50 {:.1f} ms", maximum=12),
+            _value("end_to_end", QUIET, "p99 ms", "p99 {:.1f} ms", maximum=40),
         ),
     ),
     Goal(
@@ -298,7 +281,7 @@ RATE_GOALS: Final = (
         (
             _value("idle", idle.IDLE, "the most, % of a core", "{:.2f} % of a core", maximum=0.5),
             _value("idle", idle.IDLE, "the most, MiB", "{:.0f} MiB", maximum=70),
-            _value("idle", idle.STARTING, "ms to the first 200", "{:.2f} s", maximum=1000, scale=0.001),
+            _value("idle", idle.STARTING, "ms to the first 200", "{:.0f} ms", maximum=1000),
         ),
     ),
     Goal(
@@ -317,15 +300,8 @@ RATE_GOALS: Final = (
         "each built-in handler beside a plain loop over its library",
         "≥ 0.7 ×",
         tuple(
-            _ratio(
-                "throughput_of_handlers",
-                handler,
-                throughput_of_handlers.RATE,
-                loop,
-                minimum=0.7,
-                label=f"{loop} ({handler})",
-            )
-            for handler, loop in throughput_of_handlers.LOOPS.items()
+            _ratio("throughput_of_handlers", handler, HANDLER_RATE, loop, minimum=0.7, label=f"{loop} ({handler})")
+            for handler, loop in LOOPS.items()
         ),
     ),
 )
@@ -336,12 +312,12 @@ def evaluate_goals(
 ) -> Iterator[tuple[Goal, list[CheckResult]]]:
     """Yield each goal with the results of its checks; `results` is by the table's name."""
     for goal in goals:
-        yield goal, [check.evaluate(results) for check in goal.checks]
+        yield goal, [check(results) for check in goal.checks]
 
 
 def status(checked: Sequence[CheckResult]) -> str:
     """Return whether a goal is "met", "not met" or "open", as something was not measured."""
     met = [result.met for result in checked if result.met is not None]
-    if any(result.text == "not measured" for result in checked) and all(met):
+    if NOT_MEASURED in checked and all(met):
         return "open"
     return "met" if met and all(met) else "not met"

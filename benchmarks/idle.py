@@ -12,25 +12,23 @@ from typing import Final
 
 from benchmarks import bodies, command
 from benchmarks.command import Run
-from benchmarks.deployment import TOKEN, DeployedProcess, Deployment, MeasurementFailed, TargetUrl
+from benchmarks.deployment import TOKEN, DeployedProcess, Deployment, TargetUrl
 from benchmarks.measurements import OURS, Measurements
 from benchmarks.processor_time import cpu_seconds
 from callbacks.cli.ports import free_port
 
 STARTING: Final = "starting"
 IDLE: Final = "standing idle"
-_ATTEMPT_SECONDS: Final = 0.005
 _TIMEOUT_SECONDS: Final = 30.0
 # What a start does at once is no cost of standing still.
 _SETTLE_SECONDS: Final = 2.0
-_WORKERS: Final = 2
 
 
 def measure(run: Run) -> None:
     """Make the table."""
     run.compare(STARTING, {OURS: _starting})
-    run.compare(IDLE, {OURS: lambda: _idle(run.scale.idle_seconds)}, repetitions=run.scale.long_repetitions)
-    run.add_remark("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
+    run.compare(IDLE, {OURS: lambda: _idle(run.scale.quiet_seconds)})
+    run.remarks.append("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
 
 
 def _starting() -> Measurements:
@@ -39,10 +37,7 @@ def _starting() -> Measurements:
         request = url.request(bodies.body(0))
         started = time.monotonic()
         process = deployment.callbacks("web", "--port", str(url.port))
-        while not _is_accepted(url, request):
-            if process.process.poll() is not None or time.monotonic() - started > _TIMEOUT_SECONDS:
-                raise MeasurementFailed(f"`callbacks web` does not answer 200:\n{process.output[-2000:]}")
-            time.sleep(_ATTEMPT_SECONDS)
+        process.wait_until(lambda: _is_accepted(url, request), "its first 200")
         return {"ms to the first 200": (time.monotonic() - started) * 1000}
 
 
@@ -57,23 +52,23 @@ def _is_accepted(url: TargetUrl, request: bytes) -> bool:
 
 def _idle(seconds: float) -> Measurements:
     with Deployment() as deployment:
+        expand, deliver = deployment.workers()
         # A port of its own, as the operators' page would otherwise want its usual one.
         parts = {
-            "expand": deployment.callbacks("worker", "expand"),
-            "deliver": deployment.callbacks("worker", "deliver"),
+            "expand": expand,
+            "deliver": deliver,
             "ops": deployment.callbacks("ops", "--port", str(free_port())),
             "web": deployment.web_process()[1],
         }
-        parts["deliver"].wait_until(lambda: deployment.redis.scard("rq:workers") == _WORKERS, "two workers")
         time.sleep(_SETTLE_SECONDS)
         processes = {name: pid for what, process in parts.items() for name, pid in _named(what, process)}
-        before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+        before = {name: sum(cpu_seconds(pid)) for name, pid in processes.items()}
         started = time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - started
         measured: Measurements = {}
         for name, pid in processes.items():
-            measured[f"{name}, % of a core"] = (cpu_seconds(pid) - before[name]) / took * 100
+            measured[f"{name}, % of a core"] = (sum(cpu_seconds(pid)) - before[name]) / took * 100
             measured[f"{name}, MiB"] = _resident_bytes(pid) / (1 << 20)
         measured["the most, % of a core"] = max(value for name, value in measured.items() if name.endswith("core"))
         measured["the most, MiB"] = max(value for name, value in measured.items() if name.endswith("MiB"))

@@ -1,13 +1,12 @@
 """How long a large body keeps the web process from everything else: the longest wait of a request sent meanwhile."""
 
-import socket
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from benchmarks import bodies
-from benchmarks.deployment import MeasurementFailed, TargetUrl
-from benchmarks.one_connection import read_answer
+from benchmarks.deployment import TargetUrl
+from benchmarks.one_connection import exchange
 
 _BODY_BYTES: Final = 11 << 20
 # It has no id and no status that can be read, so the body has to be read in full, and cannot be accepted as it is.
@@ -15,29 +14,21 @@ _BAD_RECORD: Final = b'{"message_id":[],"status":[]}'
 _PROBE: Final = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 # Requests before and after the body, as a comparison of the machine's own pauses would have them.
 _PAUSE_SECONDS: Final = 0.002
-_TIMEOUT_SECONDS: Final = 60.0
 
 
 def longest_wait_ms(url: TargetUrl) -> float:
     """Post 11 MB of reports, one of them bad; return the longest that a small request had to wait meanwhile, in ms."""
     request = url.request(_large_body())
-    answers: list[bytes] = []
-    with socket.create_connection(("127.0.0.1", url.port), timeout=_TIMEOUT_SECONDS) as connection:
-        posting = threading.Thread(target=_post, args=(connection, request, answers))
-        longest = 0.0
-        with socket.create_connection(("127.0.0.1", url.port), timeout=_TIMEOUT_SECONDS) as probe:
-            probe.sendall(_PROBE)
-            read_answer(probe)
-            posting.start()
-            while posting.is_alive():
-                started = time.perf_counter()
-                probe.sendall(_PROBE)
-                read_answer(probe)
-                longest = max(longest, time.perf_counter() - started)
-                time.sleep(_PAUSE_SECONDS)
-        posting.join()
-    if not answers or not answers[0].startswith(b"HTTP/1.1 200 "):
-        raise MeasurementFailed(f"the large body was answered {answers[:1]!r}")
+    longest = 0.0
+    with url.connect() as connection, url.connect() as probe, ThreadPoolExecutor(1) as executor:
+        exchange(probe, _PROBE)
+        posting = executor.submit(exchange, connection, request)
+        while not posting.done():
+            started = time.perf_counter()
+            exchange(probe, _PROBE)
+            longest = max(longest, time.perf_counter() - started)
+            time.sleep(_PAUSE_SECONDS)
+        posting.result()
     return longest * 1000
 
 
@@ -48,8 +39,3 @@ def _large_body() -> bytes:
     record = record.removesuffix(b"]}")
     records = (_BODY_BYTES - len(one)) // (len(record) + 1)
     return head + b'"data":[' + (record + b",") * records + _BAD_RECORD + b"]}"
-
-
-def _post(connection: socket.socket, request: bytes, answers: list[bytes]) -> None:
-    connection.sendall(request)
-    answers.append(read_answer(connection))

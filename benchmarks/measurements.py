@@ -1,12 +1,11 @@
 """What was measured, as it is kept in a results file and printed: raw figures, one dictionary for each repetition."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct, field
 
-from benchmarks.deployment import MeasurementFailed
 from benchmarks.machine import Machine
 
 Measurements: TypeAlias = dict[str, float]
@@ -27,6 +26,11 @@ class Series(Struct, frozen=True):
         values = [sample[metric] for sample in self.samples]
         return min(values), max(values)
 
+    def ratio(self, other: "Series", metric: str) -> tuple[float, float, float]:
+        """Return the ratio of the medians, and the minimum and maximum ratio of one round."""
+        rounds = [a[metric] / b[metric] for a, b in zip(self.samples, other.samples, strict=False)]
+        return self.median(metric) / other.median(metric), min(rounds), max(rounds)
+
 
 class Comparison(Struct, frozen=True):
     """Contestants who took turns under the same conditions."""
@@ -39,12 +43,9 @@ class Comparison(Struct, frozen=True):
         return next((series for series in self.series if series.name == name and series.samples), None)
 
     def ratio(self, name: str, other: str, metric: str) -> tuple[float, float, float] | None:
-        """Return the ratio of two contestants' medians, and the minimum and maximum ratio of one round."""
+        """Return the ratio of one contestant to another, as `Series.ratio` does; None if one was absent."""
         one, two = self.of(name), self.of(other)
-        if one is None or two is None:
-            return None
-        rounds = [a[metric] / b[metric] for a, b in zip(one.samples, two.samples, strict=False)]
-        return one.median(metric) / two.median(metric), min(rounds), max(rounds)
+        return one.ratio(two, metric) if one and two else None
 
 
 class Results(Struct, frozen=True, kw_only=True):
@@ -62,53 +63,37 @@ class Results(Struct, frozen=True, kw_only=True):
         return next((comparison for comparison in self.comparisons if comparison.name == name), None)
 
 
-def interleave(
-    contestants: Mapping[str, Callable[[], Measurements]],
-    *,
-    repetitions: int,
-    absent: dict[str, str],
-    echo: Callable[[str], None],
-) -> list[Series]:
-    """Let every contestant run in turn, `repetitions` times: A B C A B C, so that a slow minute meets all of them.
-
-    A peer that fails is taken out and entered in `absent` with the reason; our own failure is raised.
-    """
-    samples: dict[str, list[Measurements]] = {name: [] for name in contestants}
-    for number in range(repetitions):
-        for name, run in contestants.items():
-            if name in absent:
-                continue
-            try:
-                measured = run()
-            except MeasurementFailed as exc:
-                if name.startswith(OURS):
-                    raise
-                absent[name] = str(exc).strip()
-                echo(f"  {name}: absent: {exc}")
-                continue
-            samples[name].append(measured)
-            text = ", ".join(f"{metric} {value:,.4g}" for metric, value in measured.items())
-            echo(f"  {number + 1}/{repetitions} {name}: {text}")
-    return [Series(name, stored) for name, stored in samples.items() if stored and name not in absent]
+def lines(results: Results) -> Iterator[str]:
+    """Yield results as text: each contestant's medians with minimum and maximum, and our ratio to it."""
+    yield f"\n{results.table}, {results.measured_at}, scale {results.scale}\n{results.machine}"
+    for comparison in results.comparisons:
+        yield f"\n{comparison.name}"
+        ours = comparison.of(OURS)
+        for series in comparison.series:
+            for metric in series.samples[0]:
+                low, high = series.spread(metric)
+                line = f"  {series.name:<24} {metric:<40} {series.median(metric):>12,.4g}  ({low:,.4g} to {high:,.4g})"
+                if series is not ours and ours and low > 0 and metric in ours.samples[0]:
+                    line += "  {} {:.2f} x ({:.2f} to {:.2f})".format(OURS, *ours.ratio(series, metric))
+                yield line
+    yield from (f"\nabsent: {name}: {why}" for name, why in results.absent.items())
+    yield from (f"\nremark: {remark}" for remark in results.remarks)
 
 
-def lines(comparison: Comparison) -> Iterator[str]:
-    """Yield a comparison as text: each contestant's medians with minimum and maximum, and our ratio to it."""
-    yield f"{comparison.name}"
-    for series in comparison.series:
-        for metric in series.samples[0]:
-            low, high = series.spread(metric)
-            line = f"  {series.name:<24} {metric:<24} {series.median(metric):>12,.4g}  ({low:,.4g} to {high:,.4g})"
-            if series.name != OURS and series.median(metric) > 0:
-                ratio = comparison.ratio(OURS, series.name, metric) if _shares(comparison, metric) else None
-                if ratio is not None:
-                    line += f"  {OURS} {ratio[0]:.2f} x ({ratio[1]:.2f} to {ratio[2]:.2f})"
-            yield line
+def find(results: Mapping[str, Results], table: str, comparison: str) -> Comparison:
+    """Return a comparison. Raise ValueError if it was not made."""
+    found = results[table].comparison(comparison) if table in results else None
+    if found is None:
+        raise ValueError(f"there is no result for {comparison!r}: run python -m benchmarks.{table} --save")
+    return found
 
 
-def _shares(comparison: Comparison, metric: str) -> bool:
-    ours = comparison.of(OURS)
-    return ours is not None and all(metric in sample and sample[metric] for sample in ours.samples)
+def median(results: Mapping[str, Results], table: str, comparison: str, metric: str, *, series: str = OURS) -> float:
+    """Return a median. Raise ValueError if it was not measured."""
+    found = find(results, table, comparison).of(series)
+    if found is None or metric not in found.samples[0]:
+        raise ValueError(f"there is no result for {metric!r}: run python -m benchmarks.{table} --save")
+    return found.median(metric)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -6,13 +6,11 @@ sizing of a deployment also what an event takes that waits for its handler, and 
 and in the spool.
 """
 
-import time
 from typing import Any, Final
 
-from benchmarks import backlog, bodies, command, wrk
+from benchmarks import backlog, bodies, command, redis_counts, wrk
 from benchmarks.command import Run
-from benchmarks.deployment import Deployment, MeasurementFailed
-from benchmarks.machine import missing
+from benchmarks.deployment import Deployment, MeasurementFailed, wait_until
 from benchmarks.measurements import OURS, Measurements
 from shared import keys, queues
 
@@ -23,12 +21,10 @@ _SCAN: Final = 5_000
 # Redis shrinks its tables in the background, at most a hundred times a second.
 _STILL_SECONDS: Final = 0.5
 _STILL_BYTES: Final = 1024
-_TIMEOUT_SECONDS: Final = 60.0
 _SPOOL_SECONDS: Final = 1.0
 _NOBODY: Final = "redis://127.0.0.1:1/0"
 # What the figures are called that the sizing of a deployment is reckoned from.
 REMEMBERED: Final = "remembered, bytes an event"
-UNDER_LOAD: Final = "under load, bytes a callback"
 AT_HANDLER: Final = "waiting for a handler, bytes an event"
 IN_FILE: Final = "in the append-only file, bytes a callback"
 IN_SPOOL: Final = "in the spool, bytes a callback"
@@ -36,10 +32,8 @@ IN_SPOOL: Final = "in the spool, bytes a callback"
 
 def measure(run: Run) -> None:
     """Make the table."""
-    if why := missing("wrk"):
-        run.absent["committed under load"] = why
-    run.compare(TABLE, {OURS: lambda: of_callbacks(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
-    run.add_remark(
+    run.compare(TABLE, {OURS: lambda: of_callbacks(run.scale.callbacks)})
+    run.remarks.append(
         f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
         "when all is delivered and the marks of the remembered events have expired (here: are deleted). The delivery "
         "log is deleted, too: it takes what CALLBACKS_DELIVERY_LOG_BYTES allows, whatever waits or is remembered."
@@ -64,27 +58,20 @@ def of_callbacks(callbacks: int) -> Measurements:
         end = _used(redis)
         measured = {
             "alone, bytes a callback": (filled - start) / callbacks,
-            "alone, x its body": (filled - start) / callbacks / _BODY_BYTES,
             REMEMBERED: (drained - end) / events,
-            "not given back, bytes": end - start,
             "not given back, % of the most": (end - start) / (filled - start) * 100,
         }
-        if not missing("wrk"):
-            written = redis.info("persistence")["aof_current_size"]
-            stored = backlog.fill_by_load(deployment, callbacks)
-            loaded = _used(redis)
-            measured[UNDER_LOAD] = (loaded - end) / stored
-            measured["under load, x its body"] = (loaded - end) / stored / _BODY_BYTES
-            measured["under load, callbacks"] = stored
-            _expand(deployment)
-            measured[AT_HANDLER] = (_used(redis) - end) / stored / bodies.REPORTS - measured[REMEMBERED]
-            deliver = deployment.callbacks("worker", "deliver")
-            backlog.wait_until_delivered(
-                redis, [backlog.HANDLER], (callbacks + stored + _FIRST_DRAIN) * bodies.REPORTS, deliver
-            )
-            deliver.stop()
-            measured[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / stored
-            measured[IN_SPOOL] = _spooled(deployment)
+        written = redis.info("persistence")["aof_current_size"]
+        stored = backlog.fill_by_load(deployment, callbacks)
+        measured["under load, x its body"] = (_used(redis) - end) / stored / _BODY_BYTES
+        _expand(deployment)
+        measured[AT_HANDLER] = (_used(redis) - end) / stored / bodies.REPORTS - measured[REMEMBERED]
+        deliver = deployment.callbacks("worker", "deliver")
+        expected = (callbacks + stored + _FIRST_DRAIN) * bodies.REPORTS
+        backlog.wait_until_delivered(redis, [backlog.HANDLER], expected, deliver)
+        deliver.stop()
+        measured[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / stored
+        measured[IN_SPOOL] = _spooled(deployment)
     return measured
 
 
@@ -106,7 +93,6 @@ def _spooled(deployment: Deployment) -> float:
     """Return the bytes of a callback in the spool, on disk, while Redis is unavailable."""
     url, process = deployment.web_process(REDIS_URL=_NOBODY)
     load = wrk.load(url, connections=64, seconds=_SPOOL_SECONDS)
-    load.check()
     size_bytes = sum(file.stat().st_size for file in (deployment.folder / "spool").rglob("*"))
     process.stop()
     return size_bytes / load.requests
@@ -114,15 +100,14 @@ def _spooled(deployment: Deployment) -> float:
 
 def _used(redis: Any) -> int:
     """Return the bytes of the data, once they do not change any more."""
-    before, deadline = -1, time.monotonic() + _TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        time.sleep(_STILL_SECONDS)
-        info = redis.info("memory")
-        used = int(info["used_memory"]) - int(info["mem_clients_normal"]) - int(info.get("mem_aof_buffer", 0))
-        if abs(used - before) <= _STILL_BYTES:
-            return used
-        before = used
-    raise MeasurementFailed("Redis's memory does not come to rest")
+    used = [0]
+
+    def is_still() -> bool:
+        used.append(redis_counts.memory_bytes(redis.info("memory")))
+        return abs(used[-1] - used[-2]) <= _STILL_BYTES
+
+    wait_until(is_still, "rest of Redis's memory", every=_STILL_SECONDS)
+    return used[-1]
 
 
 def _forget(redis: Any) -> int:

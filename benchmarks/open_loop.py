@@ -7,7 +7,7 @@ would show in the figures.
 """
 
 import select
-import socket
+import subprocess
 import sys
 import time
 from collections import deque
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks import bodies
-from benchmarks.deployment import TargetUrl
+from benchmarks.deployment import REPOSITORY, MeasurementFailed, TargetUrl
 from benchmarks.measurements import percentile
 
 # Below select's 1,024, and more than a server that keeps up ever needs.
@@ -49,8 +49,7 @@ class _Sender:
     """A connection, and the callback that it waits for an answer to."""
 
     def __init__(self, url: TargetUrl) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", url.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = url.connect()
         self.due_ns = 0
         self._received = b""
 
@@ -73,6 +72,21 @@ class _Sender:
             return None
         length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
         return head if len(body) >= int(length or 0) else None
+
+
+def start(url: TargetUrl, rate: float, seconds: float, first: int) -> "subprocess.Popen[str]":
+    """Start to send, in a process of its own: see `result`."""
+    arguments = map(str, (url.port, url.path, rate, seconds, first))
+    command = [sys.executable, "-m", "benchmarks.open_loop", *arguments]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(sending: "subprocess.Popen[str]") -> Sent:
+    """Wait until all was sent. Raise MeasurementFailed unless each callback was answered with 200."""
+    output, error = sending.communicate()
+    if sending.returncode or (sent := msgspec.json.decode(output, type=Sent)).not_200:
+        raise MeasurementFailed(f"the load ended badly:\n{output}{error[-2000:]}")
+    return sent
 
 
 def send(url: TargetUrl, *, rate: float, seconds: float, first: int) -> Sent:

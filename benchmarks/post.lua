@@ -1,14 +1,7 @@
 -- wrk's script: every request is a callback of its own, with message ids that nobody sent before.
 --
--- Arguments: the file with the template of a body, the mark that stands for a callback's number in it, and the first
--- number. The number contains thread_number, so that threads never send the same one.
-local threads = 0
-
-function setup(thread)
-  thread:set("thread_number", threads)
-  threads = threads + 1
-end
-
+-- Arguments: the file with the template of a body, the mark that stands for a callback's number in it, and the number
+-- before the first. It is for one thread: a second would send the same numbers.
 local parts, number, width = {}, 0, 0
 
 function init(args)
@@ -17,7 +10,7 @@ function init(args)
   file:close()
   local mark = args[2]
   width = #mark
-  number = tonumber(args[3]) + thread_number * 1000000000
+  number = tonumber(args[3])
   local head = string.format(
     "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n",
     wrk.path, wrk.headers["Host"], #template

@@ -3,7 +3,8 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -11,22 +12,31 @@ from typing import Final
 
 from benchmarks import machine
 from benchmarks.deployment import Deployment
+from benchmarks.measurements import Measurements
 
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PERF_SECONDS: Final = 30.0
-_COUNTED: Final = "instructions"
+_PERF: Final = ("perf", "stat", "--field-separator=,", "--event=instructions")
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time of one process, in user and kernel mode, in steps of 10 ms."""
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the processor time of one process in user mode and in the kernel, in steps of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    user, system = int(fields[11]), int(fields[12])  # utime and stime: proc(5)
-    return (user + system) / _TICKS_A_SECOND
+    return int(fields[11]) / _TICKS_A_SECOND, int(fields[12]) / _TICKS_A_SECOND  # utime and stime: proc(5)
 
 
-def by_name(deployment: Deployment) -> dict[str, float]:
-    """Return the processor time of each process that was started, with that of its descendants; Redis's is apart."""
-    return {_label(one.name): sum(map(cpu_seconds, descendants(one.pid))) for one in deployment.processes}
+def metrics(name: str, user_us: float, kernel_us: float) -> Measurements:
+    """Return processor time as it is kept: all of it, and that in the kernel."""
+    return {f"CPU of {name}, µs": user_us + kernel_us, f"CPU of {name}, µs in the kernel": kernel_us}
+
+
+def by_name(deployments: Iterable[Deployment]) -> Measurements:
+    """Return the processor time of each kind of process that was started, with descendants, in µs; Redis is apart."""
+    found: Counter[str] = Counter()
+    for one in (process for deployment in deployments for process in deployment.processes):
+        for user, kernel in map(cpu_seconds, descendants(one.pid)):
+            found.update(metrics(_label(one.name), user * 1e6, kernel * 1e6))
+    return dict(found)
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -42,23 +52,22 @@ def missing_instructions() -> str:
     """Return why instructions cannot be counted here; '' if they can."""
     if why := machine.missing("perf"):
         return why
-    command = ["perf", "stat", "--field-separator=,", f"--event={_COUNTED}", "true"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run([*_PERF, "true"], capture_output=True, text=True, check=False)
     return "" if _sum(ended.stderr) else "the processor, or its hypervisor, shows no counter of instructions to perf"
 
 
 @contextmanager
-def instructions(deployment: Deployment, event: str = _COUNTED) -> Iterator[list[float]]:
+def instructions(deployments: Iterable[Deployment]) -> Iterator[list[float]]:
     """Count the instructions of all processes meanwhile; the list yielded has their number afterwards, if possible."""
     counted: list[float] = []
-    if event == _COUNTED and missing_instructions():
+    if missing_instructions():
         yield counted
         return
-    pids = [int(deployment.redis.info("server")["process_id"])]
-    for one in deployment.processes:
-        pids.extend(descendants(one.pid))
-    command = ["perf", "stat", "--field-separator=,", f"--event={event}", f"--pid={','.join(map(str, pids))}"]
-    perf = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    pids: list[int] = []
+    for deployment in deployments:
+        pids.append(int(deployment.redis.info("server")["process_id"]))
+        pids.extend(pid for one in deployment.processes for pid in descendants(one.pid))
+    perf = subprocess.Popen([*_PERF, f"--pid={','.join(map(str, pids))}"], stderr=subprocess.PIPE, text=True)
     try:
         yield counted
     finally:

@@ -13,14 +13,11 @@ from typing import Final
 from msgspec import Struct
 
 from benchmarks import backlog, machine, wrk
-from benchmarks.contestants import INSTALL, PYTHON
 from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
 from callbacks.cli import termination
 
 PROFILES: Final = Path(__file__).with_name("profiles")
-PY_SPY: Final = PYTHON.with_name("py-spy")
 _SAMPLES_A_SECOND: Final = 200
-_WARM_UP_SECONDS: Final = 1.0
 _MAX_FUNCTIONS: Final = 40
 _MAX_STACKS: Final = 25
 _WRITE_SECONDS: Final = 60.0
@@ -72,8 +69,8 @@ def main() -> None:
     parser.add_argument("--callbacks", type=int, default=50_000, help="that wait for the workers")
     parser.add_argument("--save", nargs="?", const=PROFILES, type=Path, metavar="FOLDER", help="keep them (profiles/)")
     options = parser.parse_args()
-    if not PY_SPY.exists():
-        raise SystemExit(f"there is no py-spy: {INSTALL}")
+    if why := machine.missing("py-spy"):
+        raise SystemExit(why)
     with termination.on_signal():
         location = machine.describe(machine.disk_folder())
         profiles = [acknowledging(options.seconds), *draining(options.callbacks)]
@@ -89,7 +86,7 @@ def acknowledging(seconds: float) -> Profile:
     """Sample the web process while 64 connections load it."""
     with Deployment() as deployment:
         url, web = deployment.web_process()
-        wrk.load(url, connections=64, seconds=_WARM_UP_SECONDS, first=50_000_000_000)
+        wrk.warm_up(url, connections=64)
         spy = _spy(deployment, "acknowledge", web.pid)
         load = wrk.load(url, connections=64, seconds=seconds)
         web.stop()
@@ -117,7 +114,7 @@ def draining(callbacks: int) -> list[Profile]:
 
 
 def _spy(deployment: Deployment, name: str, pid: int) -> DeployedProcess:
-    command = [str(PY_SPY), "record", "--pid", str(pid), "--format", "raw", "--function", "--duration", "unlimited"]
+    command = ["py-spy", "record", "--pid", str(pid), "--format", "raw", "--function", "--duration", "unlimited"]
     spy = deployment.start(
         "py-spy", [*command, "--rate", str(_SAMPLES_A_SECOND), "--output", str(deployment.folder / f"{name}.raw")]
     )

@@ -24,7 +24,8 @@ class RedisCounts(Struct, frozen=True, kw_only=True):
     keys: int
     memory_bytes: int
     """Without its clients' and its file's buffers."""
-    cpu_us: float
+    user_us: float
+    kernel_us: float
 
     def __sub__(self, before: Self) -> "RedisCounts":
         return RedisCounts(**{name: getattr(self, name) - getattr(before, name) for name in self.__struct_fields__})
@@ -37,6 +38,7 @@ def read(redis: Any) -> RedisCounts:
     """Return what `redis` has done. Between two calls the second itself is one round trip, and no command."""
     info = redis.info("everything")
     pid = int(info["process_id"])
+    user_seconds, kernel_seconds = cpu_seconds(pid)
     # Redis counts no fsyncs: of its writes, those that are no answers are of the file.
     written = next(
         int(line.split()[1]) for line in Path(f"/proc/{pid}/io").read_text().splitlines() if line.startswith("syscw")
@@ -47,9 +49,15 @@ def read(redis: Any) -> RedisCounts:
         fsyncs=written - int(info["total_writes_processed"]),
         file_bytes=int(info["aof_current_size"]),
         keys=int(info.get("db0", {}).get("keys", 0)),
-        memory_bytes=int(info["used_memory"]) - int(info["mem_clients_normal"]) - int(info.get("mem_aof_buffer", 0)),
-        cpu_us=cpu_seconds(pid) * 1e6,
+        memory_bytes=memory_bytes(info),
+        user_us=user_seconds * 1e6,
+        kernel_us=kernel_seconds * 1e6,
     )
+
+
+def memory_bytes(info: dict[str, Any]) -> int:
+    """Return what the data take, without clients' and the file's buffers; `info` is INFO's section `memory`."""
+    return int(info["used_memory"]) - int(info["mem_clients_normal"]) - int(info.get("mem_aof_buffer", 0))
 
 
 def longest_script_ms(redis: Any) -> float:

@@ -1,6 +1,6 @@
-"""As many handlers that do nothing as BENCHMARK_HANDLERS says: nothing0, nothing1, …
+"""As many handlers that do nothing as BENCHMARK_HANDLERS says, or one: nothing0, nothing1, …
 
-With BENCHMARK_BATCH=yes they take whole batches.
+They take one event at a time, or, with BENCHMARK_BATCH=yes, whole batches.
 """
 
 import os
@@ -20,4 +20,6 @@ def _nothing(number: int) -> Callable[[Any], None]:
     return nothing
 
 
-globals().update({f"nothing{number}": _nothing(number) for number in range(int(os.environ["BENCHMARK_HANDLERS"]))})
+globals().update(
+    {f"nothing{number}": _nothing(number) for number in range(int(os.environ.get("BENCHMARK_HANDLERS", "1")))}
+)

@@ -8,24 +8,24 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from benchmarks import acknowledge, bodies, drain, memory
-from benchmarks.measurements import OURS, Results
+from benchmarks.measurements import Results, median
 
 _RATES: Final = (10, 100, 1_000, 5_000)
-_BUSY_SHARE: Final = 0.5
-_HOUR_SECONDS: Final = 3_600
-_DAY_HOURS: Final = 24
+BUSY_SHARE: Final = 0.5
+HOUR_SECONDS: Final = 3_600
+DAY_HOURS: Final = 24
 # A mark lives for one to one and a half times CALLBACKS_DEDUPE_SECONDS.
-_LIFETIMES: Final = 1.5
-_GIB: Final = 2**30
+LIFETIMES: Final = 1.5
+GIB: Final = 2**30
 _MIB: Final = 2**20
 
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
     """Yield the table, and below it what it was computed from. Raise ValueError if a result is missing."""
-    stored = _median(results, "acknowledge", acknowledge.AT_64, "requests/s")
-    delivered = _median(results, "drain", drain.UNDER_LOAD, drain.RATE)
+    stored = median(results, "acknowledge", acknowledge.AT_64, acknowledge.RATE)
+    delivered = median(results, "drain", drain.UNDER_LOAD, drain.RATE)
     mark, waiting, written, spooled = (
-        _median(results, "memory", memory.TABLE, metric)
+        median(results, "memory", memory.TABLE, metric)
         for metric in (memory.REMEMBERED, memory.AT_HANDLER, memory.IN_FILE, memory.IN_SPOOL)
     )
     yield (
@@ -34,13 +34,13 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     )
     yield "|---|---|---|---|---|---|"
     for rate in _RATES:
-        events = rate * bodies.REPORTS * _HOUR_SECONDS
-        web, workers = (max(1, math.ceil(rate / _BUSY_SHARE / max_rate)) for max_rate in (stored, delivered))
+        events = rate * bodies.REPORTS * HOUR_SECONDS
+        web, workers = (max(1, math.ceil(rate / BUSY_SHARE / max_rate)) for max_rate in (stored, delivered))
         yield (
             f"| {rate:,} | {web}, {workers}, {workers} "
-            f"| {_size(events * mark * _LIFETIMES)}, {_size(events * mark * _LIFETIMES * _DAY_HOURS)} "
-            f"| {_size(events * waiting)} | {_size(rate * _HOUR_SECONDS * written)} "
-            f"| {_size(rate * _HOUR_SECONDS * spooled)} |"
+            f"| {_size(events * mark * LIFETIMES)}, {_size(events * mark * LIFETIMES * DAY_HOURS)} "
+            f"| {_size(events * waiting)} | {_size(rate * HOUR_SECONDS * written)} "
+            f"| {_size(rate * HOUR_SECONDS * spooled)} |"
         )
     yield ""
     yield (
@@ -52,13 +52,5 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     )
 
 
-def _median(results: Mapping[str, Results], table: str, comparison: str, metric: str) -> float:
-    found = results[table].comparison(comparison) if table in results else None
-    ours = found.of(OURS) if found else None
-    if ours is None or metric not in ours.samples[0]:
-        raise ValueError(f"there is no result for {metric!r}: run python -m benchmarks.{table} --save")
-    return ours.median(metric)
-
-
 def _size(size_bytes: float) -> str:
-    return f"{size_bytes / _GIB:,.1f} GiB" if size_bytes >= _GIB else f"{size_bytes / _MIB:,.0f} MiB"
+    return f"{size_bytes / GIB:,.1f} GiB" if size_bytes >= GIB else f"{size_bytes / _MIB:,.0f} MiB"

@@ -1,7 +1,7 @@
-"""Tables from the results that are kept: `python -m benchmarks.table`, and with --write FILE into a file.
+"""Tables from the results that are kept: `python -m benchmarks.table`.
 
 docs/performance.md has the goals with what was measured, and what a load needs (--sizing); the README a --summary.
-A table is between two marks, which the file must have; everything between them is replaced. `make docs` writes all.
+A table is between two marks, which the file must have; `make docs` replaces everything between them.
 """
 
 import argparse
@@ -24,33 +24,18 @@ END: Final = "<!-- /benchmarks -->"
 
 
 def main() -> int:
-    """Print the table, or write it; 1 if there is nothing to make it from, or no place for it."""
+    """Print the table; 1 if a result that it needs is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the results are")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--sizing", action="store_true", help="what a load needs, instead of the goals")
-    kind.add_argument("--summary", action="store_true", help="the most important figures, instead of the goals")
+    for name, made, what in (("sizing", sizing.lines, "what a load needs"), ("summary", summary.lines, "the summary")):
+        kind.add_argument(f"--{name}", dest="made", action="store_const", const=made, default=lines, help=what)
     options = parser.parse_args()
-    results = read(options.results)
-    if not results:
-        print(f"there are no results in {options.results.name}/: run a table with --save", file=sys.stderr)
-        return 1
-    begin, made = BEGIN, lines
-    if options.sizing:
-        begin, made = BEGIN_SIZING, sizing.lines
-    elif options.summary:
-        begin, made = BEGIN_SUMMARY, summary.lines
     try:
-        text = "\n".join(made(results))
-        if options.write is None:
-            print(text)
-            return 0
-        written = replace_table(options.write.read_text(encoding="utf-8"), text, begin=begin)
+        print("\n".join(options.made(read(options.results))))
     except ValueError as exc:
         print(exc, file=sys.stderr)
         return 1
-    options.write.write_text(written, encoding="utf-8")
     return 0
 
 

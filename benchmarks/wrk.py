@@ -13,9 +13,11 @@ from msgspec import Struct
 
 from benchmarks import bodies
 from benchmarks.deployment import MeasurementFailed, TargetUrl
+from benchmarks.machine import missing
 
 _SCRIPT: Final = Path(__file__).with_name("post.lua")
 _TIMEOUT_SECONDS: Final = 10
+WARM_UP_FIRST: Final = 50_000_000_000
 
 
 class Load(Struct, frozen=True):
@@ -37,34 +39,32 @@ class Load(Struct, frozen=True):
         """Answers a second."""
         return self.requests / (self.duration_us / 1e6)
 
-    def check(self) -> None:
-        """Raise Failed unless every request was answered with 200."""
-        wrong = self.not_200 + self.connect + self.read + self.write + self.timeout
-        if wrong or not self.requests:
-            raise MeasurementFailed(f"{wrong} of {self.requests} requests were not answered with 200: {self}")
+
+def warm_up(url: TargetUrl, *, connections: int, first: int = 0) -> None:
+    """Load for a second, with callbacks that no measurement has: numbered from `first` + WARM_UP_FIRST."""
+    load(url, connections=connections, seconds=1, first=first + WARM_UP_FIRST)
 
 
-def load(url: TargetUrl, *, connections: int, seconds: float, first: int = 0, threads: int = 1, nice: int = 0) -> Load:
-    """Post distinct callbacks for `seconds`, numbered from `first`. Raises Failed if any answer is not 200.
+def load(url: TargetUrl, *, connections: int, seconds: float, first: int = 0, nice: int = 0) -> Load:
+    """Post distinct callbacks for `seconds`, numbered from `first`. Raise MeasurementFailed if an answer is not 200.
 
     wrk counts its time in whole seconds: less than one is one.
     """
+    if why := missing("wrk"):
+        raise SystemExit(f"{why}: install Debian's package wrk")
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(bodies.template())
         file.flush()
-        command = ["nice", "-n", str(nice)] if nice else []
-        command += [
-            "wrk",
-            f"--threads={threads}",
-            f"--connections={connections}",
-            f"--duration={max(1, round(seconds))}s",
-        ]
-        command += [f"--timeout={_TIMEOUT_SECONDS}s", f"--script={_SCRIPT}", str(url)]
+        command = ["nice", "-n", str(nice), "wrk", "--threads=1", f"--connections={connections}"]
+        command += [f"--duration={max(1, round(seconds))}s", f"--timeout={_TIMEOUT_SECONDS}s"]
+        command += [f"--script={_SCRIPT}", str(url)]
         command += ["--", file.name, bodies.NUMBER_MARK, str(first)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
     if ended.returncode != 0 or not lines:
         raise MeasurementFailed(f"wrk ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
     counted = msgspec.json.decode(lines[-1], type=Load)
-    counted.check()
+    wrong = counted.not_200 + counted.connect + counted.read + counted.write + counted.timeout
+    if wrong or not counted.requests:
+        raise MeasurementFailed(f"{wrong} of {counted.requests} requests were not answered with 200: {counted}")
     return counted

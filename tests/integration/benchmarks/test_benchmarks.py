@@ -17,7 +17,6 @@ from benchmarks import (
     bodies,
     contestants,
     cost,
-    load_generator,
     machine,
     measurements,
     open_loop,
@@ -26,6 +25,7 @@ from benchmarks import (
     table,
     wrk,
 )
+from benchmarks.command import SCALES, Run
 from benchmarks.deployment import REPOSITORY, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import Comparison, Results, Series
 from ingest.group_commit import MAX_BYTES
@@ -75,8 +75,24 @@ def test_the_processor_time_of_a_process_includes_its_descendants(deployment: De
     process = deployment.start("a shell", ["sh", "-c", script])
     process.wait_until(lambda: "done" in process.output, "its child's work")
 
-    assert processor_time.by_name(deployment)["a"] > processor_time.cpu_seconds(process.pid)
+    user, kernel = processor_time.cpu_seconds(process.pid)
+    found = processor_time.by_name([deployment])
+    assert found["CPU of a, µs"] > (user + kernel) * 1e6
+    assert 0 <= found["CPU of a, µs in the kernel"] < found["CPU of a, µs"], "a shell that counts is in user mode"
     process.stop()
+
+
+def test_what_it_took_is_divided_by_callbacks_and_added_up(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = iter([processor_time.metrics("web", 100.0, 50.0), processor_time.metrics("web", 700.0, 250.0)])
+    monkeypatch.setattr(processor_time, "by_name", lambda _: next(used))
+
+    measured = cost.per_callback([deployment], lambda: 10, None)
+
+    assert measured["CPU of web, µs"] == measured[cost.CPU] == 80.0
+    assert measured["CPU of web, µs in the kernel"] == measured["CPU, µs in the kernel"] == 20.0
+    assert measured["callbacks"] == 10
 
 
 @pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
@@ -92,16 +108,14 @@ def test_contestants_take_turns() -> None:
         turns.append(name)
         return {"turn": len(turns)}
 
-    series = measurements.interleave(
-        {"callbacks": lambda: turn("A"), "peer": lambda: turn("B")}, repetitions=3, absent={}, echo=print
-    )
+    run = Run(scale=SCALES["tiny"], peers=True)
+    run.compare("turns", {"callbacks": lambda: turn("A"), "peer": lambda: turn("B")}, repetitions=3)
 
     assert turns == ["A", "B", "A", "B", "A", "B"]
-    assert [sample["turn"] for sample in series[1].samples] == [2, 4, 6]
+    assert [sample["turn"] for sample in run.comparisons[0].series[1].samples] == [2, 4, 6]
 
 
 def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_measurement() -> None:
-    absent: dict[str, str] = {}
     tries: list[int] = []
 
     def fail() -> measurements.Measurements:
@@ -110,12 +124,11 @@ def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_measurement() ->
             raise MeasurementFailed("it lost a callback")
         return {"rate": 1.0}
 
-    series = measurements.interleave(
-        {"callbacks": lambda: {"rate": 1.0}, "peer": fail}, repetitions=5, absent=absent, echo=print
-    )
+    run = Run(scale=SCALES["tiny"], peers=True)
+    run.compare("rates", {"callbacks": lambda: {"rate": 1.0}, "peer": fail}, repetitions=5)
 
-    assert [one.name for one in series] == ["callbacks"]
-    assert absent == {"peer": "it lost a callback"}
+    assert [one.name for one in run.comparisons[0].series] == ["callbacks"]
+    assert run.absent == {"peer": "it lost a callback"}
 
 
 def test_a_failure_of_our_own_is_no_absence() -> None:
@@ -123,15 +136,16 @@ def test_a_failure_of_our_own_is_no_absence() -> None:
         raise MeasurementFailed("it lost a callback")
 
     with pytest.raises(MeasurementFailed):
-        measurements.interleave({"callbacks": fail}, repetitions=1, absent={}, echo=print)
+        Run(scale=SCALES["tiny"], peers=True).compare("rates", {"callbacks": fail})
 
 
 def test_packages_that_are_not_installed_make_a_peer_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(contestants, "PYTHON", tmp_path / "python")
     monkeypatch.setattr(contestants, "NODE", tmp_path)
+    run = Run(scale=SCALES["tiny"], peers=True)
 
-    for peer in (*contestants.OTHERS, *contestants.RIVALS[1:]):
-        assert "not installed" in peer.absent() or "no node" in peer.absent()
+    assert run.present([contestants.NAIVE_RQ, contestants.BULLMQ]) == [contestants.NAIVE_RQ]
+    assert "not installed" in run.absent["Fastify + BullMQ"] or "no node" in run.absent["Fastify + BullMQ"]
+    assert Run(scale=SCALES["tiny"], peers=False).present([contestants.NAIVE_RQ]) == []
 
 
 def test_bodies_are_distinct_and_of_one_size() -> None:
@@ -160,23 +174,11 @@ def web(deployment: Deployment) -> TargetUrl:
 def test_wrk_sends_callbacks_that_nobody_sent_before_and_each_is_kept(deployment: Deployment, web: TargetUrl) -> None:
     deployment.redis.flushall()
 
-    load = wrk.load(web, connections=8, seconds=1, threads=2)
+    load = wrk.load(web, connections=8, seconds=1)
 
     ids, kept = at_rest(deployment)
     assert load.requests * bodies.REPORTS <= kept <= (load.requests + 8) * bodies.REPORTS
     assert "warning" not in str(load)
-    assert len(ids) == len(set(ids)) == kept
-
-
-@pytest.mark.skipif(bool(machine.missing("cc")), reason="there is no C compiler")
-def test_the_c_program_does_so_too(deployment: Deployment, web: TargetUrl) -> None:
-    deployment.redis.flushall()
-
-    requests, _rate = load_generator.blast(web, 8, 0.5, 0)
-
-    kept = audit.run(deployment.redis).received
-    assert kept == requests * bodies.REPORTS, "it waits for all of its answers"
-    ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
     assert len(ids) == len(set(ids)) == kept
 
 
@@ -198,9 +200,6 @@ def test_answers_other_than_200_are_not_measured(web: TargetUrl) -> None:
     if not machine.missing("wrk"):
         with pytest.raises(MeasurementFailed, match="not answered with 200"):
             wrk.load(wrong, connections=2, seconds=1)
-    if not machine.missing("cc"):
-        with pytest.raises(MeasurementFailed, match="not every request"):
-            load_generator.blast(wrong, 2, 0.1, 0)
     assert open_loop.send(wrong, rate=100, seconds=0.1, first=0).not_200 == 10
 
 
@@ -278,17 +277,16 @@ def test_what_is_left_when_a_stage_ends() -> None:
     assert not folder.exists()
 
 
-def test_the_locks_name_no_registry() -> None:
-    for name in ("requirements.txt", "node/package-lock.json"):
-        text = (contestants.PEERS / name).read_text()
-        assert "://" not in text
-        assert "resolved" not in text
-        assert str(REPOSITORY) not in text
-    assert "--hash=sha256:" in (contestants.PEERS / "requirements.txt").read_text()
+def test_the_lock_names_no_registry() -> None:
+    text = (contestants.NODE / "package-lock.json").read_text()
+    assert '"integrity": "sha512-' in text
+    assert "resolved" not in text
+    assert "registry" not in text
+    assert str(REPOSITORY) not in text
 
 
 def at_64(**rates: list[float]) -> Results:
-    names = {"ours": measurements.OURS, "starlette": contestants.STARLETTE, "rq": contestants.NAIVE_RQ}
+    names = {"ours": measurements.OURS, "starlette": contestants.NO_OP.name, "rq": contestants.NAIVE_RQ.name}
     series = [Series(names[who], [{"requests/s": rate} for rate in all_rates]) for who, all_rates in rates.items()]
     comparisons = [Comparison("64 connections", series)]
     return Results(
