@@ -22,8 +22,7 @@ retry can help:
 Everything but 200 is an RFC 9457 problem document. None holds a token, or a text or number of a person: `detail` is
 written here, and there is no `instance`.
 
-ASGI sends a response in two messages, which become two writes and two packets. Our own server takes the whole response
-as bytes instead, at half the cost (`SEND_AT_ONCE`); any other server gets the two messages.
+Our own server takes a whole response as bytes (`ingest.server_connection`), any other the two messages of ASGI.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,12 +33,9 @@ from typing import Any, Final, TypeAlias
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
+from ingest.server_connection import connection_of
 from shared import refusals
 
-# In a request's scope: a function that takes the status line and what follows the server's own header lines. It returns
-# whether it sent the response; if not, the two messages must be sent. See ingest/protocol.py.
-SEND_AT_ONCE: Final = "ingest.send_at_once"
-SendAtOnce: TypeAlias = Callable[[bytes, bytes], bool]
 LogFields: TypeAlias = tuple[tuple[str, str], ...]
 # In the lifespan's state: a function that counts an answer which the server gives before the application has a request.
 COUNT_REFUSAL: Final = "ingest.count_refusal"
@@ -79,8 +75,8 @@ class Answer:
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send the whole response."""
-        at_once: SendAtOnce | None = scope.get(SEND_AT_ONCE)
-        if at_once is not None and at_once(self.status_line, self.rest):
+        connection = connection_of(scope)
+        if connection is not None and connection.send_at_once(self.status_line, self.rest):
             return
         await send(self.start)
         await send(self.body)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from ingest import answers
 from ingest.answers import Refused
+from ingest.server_connection import connection_of
 
 # What a request holds besides its body: the server's and Python's objects, and its entry in the commit's queue.
 REQUEST_BYTES: Final = 4096
@@ -65,11 +66,23 @@ class InFlight:
             self.held_bytes -= held_bytes
 
 
-async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in_flight: InFlight) -> bytes:
+async def read(
+    scope: Scope, receive: Receive, *, limit_bytes: int, timeout_seconds: float, in_flight: InFlight
+) -> bytes:
     """Return the whole body. Its size and REQUEST_BYTES are then reserved in `in_flight`; the caller releases them.
 
     Raises Refused (413, 408, 503) and ClientDisconnected, with nothing reserved.
     """
+    connection = connection_of(scope)
+    body = None if connection is None else connection.take_body(limit_bytes)
+    if body is None:
+        return await _receive(receive, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, in_flight=in_flight)
+    in_flight.reserve(len(body) + REQUEST_BYTES)
+    return body
+
+
+async def _receive(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in_flight: InFlight) -> bytes:
+    """Do as `read` for a body that has not arrived yet."""
     in_flight.reserve(REQUEST_BYTES)
     held_bytes = REQUEST_BYTES
     whole = bytearray()

@@ -94,6 +94,7 @@ class CallbackReceiver:
             raise self._refuse_unread(answer, request, self._too_large_error())
         try:
             body = await read(
+                request.scope,
                 receive,
                 limit_bytes=self._max_body_bytes,
                 timeout_seconds=self._body_timeout_seconds,

@@ -14,7 +14,8 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest import answers, log
-from ingest.answers import COUNT_REFUSAL, SEND_AT_ONCE, Answer
+from ingest.answers import COUNT_REFUSAL, Answer
+from ingest.server_connection import CONNECTION
 
 # Headers of real clients and proxies stay below 8 KiB; the limits of nginx and Node lie between that and this.
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -73,6 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Start the timer of the connection: one for each connection, not for each request."""
         super().connection_made(transport)
+        self.app_state = self.app_state | {CONNECTION: self}
         self._timer = self.loop.call_later(HEAD_SECONDS, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,6 +87,8 @@ class HttpProtocol(HttpToolsProtocol):
         # They and the connection refer to each other: without this only a full collection would free them, and these
         # are infrequent (see shared/gc_tuning.py).
         self.pipeline.clear()
+        self.app_state = {}
+        self.scope = self.cycle = None  # type: ignore[assignment] # as before the first request
 
     def data_received(self, data: bytes) -> None:
         """Parse `data`, and end the connection if the parser holds too much.
@@ -117,8 +121,6 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise LimitExceeded
         super().on_headers_complete()
-        scope: Any = self.scope
-        scope[SEND_AT_ONCE] = functools.partial(self._answer_at_once, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Add a piece of the body."""
@@ -135,11 +137,21 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def _answer_at_once(self, cycle: Any, status_line: bytes, rest: bytes) -> bool:
+    def take_body(self, limit_bytes: int) -> bytes | None:
+        """Return a body that is complete. While requests are pipelined, `cycle` is not the one that is answered."""
+        cycle: Any = self.cycle
+        if cycle is None or self.pipeline or cycle.more_body or len(cycle.body) > limit_bytes:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def send_at_once(self, status_line: bytes, rest: bytes) -> bool:
         """Send a response in one write, where uvicorn's cycle would take two. Return False in any unusual case."""
-        del cycle.scope[SEND_AT_ONCE]  # it and the cycle refer to each other, which only the collector would free
+        cycle: Any = self.cycle
         if (
-            not cycle.keep_alive
+            cycle is None
+            or self.pipeline
+            or not cycle.keep_alive
             or cycle.access_log
             or cycle.disconnected
             or cycle.response_started

@@ -34,7 +34,7 @@ def client(*messages: Message, late: bool = False) -> Receive:
 
 
 def read_all(receive: Receive, in_flight: InFlight, *, limit_bytes: int = 100, timeout_seconds: float = 30) -> bytes:
-    return asyncio.run(read(receive, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, in_flight=in_flight))
+    return asyncio.run(read({}, receive, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, in_flight=in_flight))
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1), st.booleans())
@@ -71,7 +71,7 @@ def test_a_client_that_disconnects_leaves_nothing_reserved(late: bool) -> None:
 def test_a_cancelled_read_leaves_nothing_reserved() -> None:
     async def scenario(receive: Receive) -> int:
         in_flight = InFlight(1 << 20)
-        reading = asyncio.create_task(read(receive, limit_bytes=100, timeout_seconds=30, in_flight=in_flight))
+        reading = asyncio.create_task(read({}, receive, limit_bytes=100, timeout_seconds=30, in_flight=in_flight))
         await asyncio.sleep(0.01)
         assert in_flight.held_bytes >= REQUEST_BYTES
         reading.cancel()
