@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from ingest import answers, log, spans
 from ingest.answers import COUNT_REFUSAL, Answer
@@ -26,6 +25,7 @@ from ingest.health import Health
 from ingest.metrics import AnswerMetrics, MeasuredStore
 from ingest.process_state import read_state
 from ingest.prometheus.snapshots import SnapshotSender
+from ingest.raw_path_route import RawPathRoute
 from ingest.redis_store import RedisStore
 from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
 
-    def callbacks(route: str, kind: wire.Kind | None) -> Route:
+    def callbacks(route: str, kind: wire.Kind | None) -> RawPathRoute:
         receiver = CallbackReceiver(
             kind,
             addresses=addresses,
@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
             body_timeout_seconds=settings.body_timeout_seconds,
         )
         handle = spans.trace_posts(receiver.handle, tracer, route=route, addresses=addresses)
-        return Route(route, Endpoint("callbacks", handle, methods=("POST",), on_answer=answer_metrics.count))
+        return RawPathRoute(route, Endpoint("callbacks", handle, methods=("POST",), on_answer=answer_metrics.count))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -126,8 +126,8 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
             callbacks("/callbacks/{token}/status", "status"),
             callbacks("/callbacks/{token}/reply", "reply"),
             callbacks("/callbacks/{token}", None),
-            Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"))),
-            Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"))),
+            RawPathRoute("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"))),
+            RawPathRoute("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"))),
         ],
         lifespan=lifespan,
     )
@@ -135,7 +135,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
     # To the gateway a redirect is a failure, and its Location would repeat the token.
     app.router.redirect_slashes = False
     # No middleware: see ingest/endpoint.py.
-    app.middleware_stack = _by_raw_path(app.router)
+    app.middleware_stack = app.router.app
     return app
 
 
@@ -149,23 +149,6 @@ def _make_store(settings: Settings, gate: DurabilityGate, background: Background
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
         background=background,
     )
-
-
-def _by_raw_path(router: ASGIApp) -> ASGIApp:
-    """Route by the path as it was sent, but for slashes at its end and doubled ones, which mean nothing.
-
-    If it were decoded first, `/status%0a` and `%2Fstatus` would match `/status`. Only the token may be encoded.
-    """
-
-    async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["raw_path"].decode("latin-1")
-            if "//" in path or path.endswith("/"):
-                path = "/" + "/".join(filter(None, path.split("/")))
-            scope = {**scope, "path": path}
-        await router(scope, receive, send)
-
-    return route
 
 
 async def _not_found(_scope: Scope, _receive: Receive) -> Answer:
