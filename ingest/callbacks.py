@@ -18,10 +18,10 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import unquote
 
-from msgspec import structs
+from msgspec import Struct, structs
 from starlette.types import Receive, Scope
 
 from ingest import answers, log
@@ -254,14 +254,14 @@ def _refused(answer: Answer, decision: AddressDecision, *, has_valid_token: bool
     return Refused(replace(answer, address=decision.label, has_valid_token=has_valid_token))
 
 
-class _Request(NamedTuple):
+class _Request(Struct, frozen=True):
     """Who sends a request, and its scope."""
 
     source: str
     scope: Scope
 
 
-class _Headers(NamedTuple):
+class _Headers(Struct, frozen=True):
     """What matters of a request's headers.
 
     `codings` are those of Content-Encoding, and of Transfer-Encoding other than chunked, in lower case. `forwarded` are

@@ -7,9 +7,11 @@ nothing of Redis or HTTP: a Store writes, and raises StoreUnavailable when it ca
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from ingest import log
 from shared.background import is_cancelled
@@ -44,8 +46,7 @@ class Commit:
     entries: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PendingEntry:
+class PendingEntry(Struct, frozen=True, eq=False, gc=False):
     """An entry that waits for its commit, the size of its body, and the future that its request awaits."""
 
     entry: BatchEntry
@@ -64,12 +65,12 @@ class GroupCommit:
         self._arrived = asyncio.Event()
         self._closing = False
 
-    async def accept(self, entry: BatchEntry, size_bytes: int) -> Commit:
-        """Return when `entry` is durable, with what other entries. Raise StoreUnavailable.
+    def accept(self, entry: BatchEntry, size_bytes: int) -> Awaitable[Commit]:
+        """Return an awaitable that ends when `entry` is durable, with what other entries. It raises StoreUnavailable.
 
         The caller limits how much waits here. If the caller is cancelled, its entry is committed nevertheless.
         """
-        return await self._enqueue(entry, size_bytes)
+        return self._enqueue(entry, size_bytes)
 
     async def accept_all(self, entries: Iterable[tuple[BatchEntry, int]]) -> None:
         """Do as `accept` for several entries with their sizes: return when all of them are durable."""

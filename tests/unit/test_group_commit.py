@@ -69,9 +69,9 @@ def test_callbacks_that_arrive_during_a_commit_share_the_next() -> None:
         commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
         store.may_write.clear()
-        first = asyncio.create_task(commit.accept(callback("first"), 1))
+        first = asyncio.ensure_future(commit.accept(callback("first"), 1))
         await store.writing.wait()
-        others = [asyncio.create_task(commit.accept(callback(str(number)), 1)) for number in range(100)]
+        others = [asyncio.ensure_future(commit.accept(callback(str(number)), 1)) for number in range(100)]
         await settle()
         assert not first.done()
         store.may_write.set()
@@ -89,7 +89,7 @@ def test_no_caller_returns_before_the_store_has_written() -> None:
         commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
         store.may_write.clear()
-        keeping = asyncio.create_task(commit.accept(callback("a"), 1))
+        keeping = asyncio.ensure_future(commit.accept(callback("a"), 1))
         await store.writing.wait()
         await settle()
         assert not keeping.done()
@@ -149,7 +149,7 @@ def test_a_cancelled_caller_affects_no_other_and_its_callback_is_committed() -> 
         commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
         store.may_write.clear()
-        keeping = [asyncio.create_task(commit.accept(callback(body), 1)) for body in "abc"]
+        keeping = [asyncio.ensure_future(commit.accept(callback(body), 1)) for body in "abc"]
         await store.writing.wait()
         keeping[0].cancel()
         keeping[1].cancel()
@@ -169,7 +169,7 @@ def test_at_the_end_what_waits_is_committed_and_nothing_more_is_accepted() -> No
         commit = GroupCommit(store, max_callbacks=2)
         running = asyncio.create_task(commit.run())
         store.may_write.clear()
-        keeping = [asyncio.create_task(commit.accept(callback(body), 1)) for body in "abcde"]
+        keeping = [asyncio.ensure_future(commit.accept(callback(body), 1)) for body in "abcde"]
         await store.writing.wait()
         commit.close()
         with pytest.raises(StoreUnavailable):
@@ -243,7 +243,7 @@ def test_however_the_commit_ends_no_caller_waits_without_end() -> None:
                 raise RuntimeError from exc
 
         running = work.start_task("group_commit", run, on_failure=commit.fail_pending)
-        keeping = [asyncio.create_task(commit.accept(callback(body), 1)) for body in "abc"]
+        keeping = [asyncio.ensure_future(commit.accept(callback(body), 1)) for body in "abc"]
         await store.writing.wait()
         store.fails = Broken()  # type: ignore[assignment]
         store.may_write.set()
