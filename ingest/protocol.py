@@ -34,6 +34,7 @@ MAX_PIPELINED: Final = 16
 PIECES_BEFORE_CHECK: Final = 4096
 MIN_MEAN_PIECE_BYTES: Final = 16
 
+_INVALID: Final = "The bytes received are not a valid HTTP request."
 _HOP_BY_HOP: Final = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
 
@@ -101,26 +102,24 @@ class HttpProtocol(HttpToolsProtocol):
         if self._unparsed_bytes != self._counted_bytes:
             self._count()
             is_crowded = self._unparsed_bytes > NORMAL_HEAD_BYTES and HttpProtocol._all_unparsed_bytes > MAX_HEADS_BYTES
-            if self._unparsed_bytes > MAX_HEAD_BYTES:
+            if len(self.headers or ()) > MAX_HEADERS:
+                self._end(answers.not_http(_INVALID))
+            elif self._unparsed_bytes > MAX_HEAD_BYTES:
                 self._end(answers.head_too_large(MAX_HEAD_BYTES))
             elif is_crowded:
                 self._end(answers.overload())
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header."""
-        if len(self.headers) >= MAX_HEADERS:
-            raise LimitExceeded
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """Pass from the head to the body."""
         self._unparsed_bytes = self._pieces = self._body_bytes = 0
+        if len(self.headers) > MAX_HEADERS:
+            raise LimitExceeded
         if self.parser.should_upgrade():
             return  # it is parsed again without the offer: see _parse_without_offer
         self._heads += 1
         if len(self.pipeline) >= MAX_PIPELINED:
             raise LimitExceeded
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
         """Add a piece of the body."""
@@ -129,13 +128,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._pieces > PIECES_BEFORE_CHECK and self._body_bytes < self._pieces * MIN_MEAN_PIECE_BYTES:
             raise LimitExceeded
-        super().on_body(body)
+        HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
         """Pass from the body, or its trailers, to the next head."""
         self._unparsed_bytes = 0
         if not self.parser.should_upgrade():
-            super().on_message_complete()
+            HttpToolsProtocol.on_message_complete(self)
 
     def take_body(self, limit_bytes: int) -> bytes | None:
         """Return a body that is complete. While requests are pipelined, `cycle` is not the one that is answered."""
@@ -175,7 +174,7 @@ class HttpProtocol(HttpToolsProtocol):
             else:
                 self._parse_without_offer(data[stopped.args[0] :])
         except httptools.HttpParserError:
-            self._end(answers.not_http("The bytes received are not a valid HTTP request."))
+            self._end(answers.not_http(_INVALID))
 
     def _parse_without_offer(self, rest: bytes) -> None:
         """Parse the request again without its offer to upgrade."""

@@ -100,7 +100,7 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
         {
             "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": "_unset_keepalive_if_required app_state client "
             "connection_lost(exc) connection_made(transport) cycle data_received(data) flow headers loop on_body(body) "
-            "on_header(name, value) on_headers_complete on_message_complete parser pipeline scope server_state "
+            "on_headers_complete on_message_complete parser pipeline scope server_state "
             "timeout_keep_alive_task transport url",
             "uvicorn.protocols.http.httptools_impl:RequestResponseCycle": "access_log body disconnected keep_alive "
             "message_event more_body on_response response_complete response_started scope waiting_for_100_continue",
