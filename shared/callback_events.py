@@ -43,32 +43,51 @@ def from_callback(callback: wire.Callback, *, source: str, received_at: datetime
 
 def encoded_from_callback(
     callback: wire.Callback, *, source: str, received_ms: int
-) -> Iterator[tuple[Event | ReportTraits, bytes]]:
-    """Yield the same events, each in the smallest form that `decode` reads; their `raw` is undecoded, not to be read.
+) -> Iterator[tuple[Event | ReportTraits, list[str], list[bytes]]]:
+    """Yield the same events, each in the smallest form that `decode` reads, with their ids.
 
-    Of a plain record no event is made. The record is stored as `wire.read` has it, so it is neither decoded nor encoded
-    on its way to the handlers' queues.
+    Adjacent ones that no filter tells apart come together if their records are plain. Of such a record no event is
+    made. It is stored as `wire.read` has it, so it is neither decoded nor encoded on its way to the handlers' queues.
+    Of an event that is made, `raw` is undecoded, not to be read.
     """
     envelope, others = callback.envelope, None
     api_job_id, client_job_id = normalize.text(envelope.api_job_id), normalize.text(envelope.client_job_id)
-    occurred_at: Any
+    plain = PlainRecord if not callback.extra else None
+    traits: ReportTraits | None = None
+    channel = status = ""
+    ids: list[str] = []
+    encoded: list[bytes] = []
+    record: Any  # one of several types, told apart by hand as that takes half as long
     raw: Any  # undecoded, and a time as a number of seconds: they are only encoded
+    occurred_at: Any
     for record, raw in callback.records:
-        if isinstance(record, PlainRecord) and not callback.extra:
-            channel, status, time_ms = record.type, record.status, record.micro_timestamp
-            event_id = report_id(source, record.message_id, channel, status, record.to, time_ms, record.error_code)
-            occurred_at = time_ms / 1000
-            stored = CompactReport(event_id, source, api_job_id, client_job_id, occurred_at, received_ms, raw)
-            yield ReportTraits(event_id, source, channel, status), _encode(stored)
+        if type(record) is not plain:
+            if traits is not None:
+                yield traits, ids, encoded
+                traits = None
+            others = others or _EventReader(callback, source=source, received_at=utc_time(received_ms))
+            event, documented = others.read(record, raw)
+            yield event, [event.id], [_encode(_compact(event, documented, received_ms=received_ms) or event)]
             continue
-        others = others or _EventReader(callback, source=source, received_at=utc_time(received_ms))
-        event, documented = others.read(record, raw)
-        compact: CompactReport | CompactReply | None
-        if isinstance(event, ReportEvent):
-            compact = compact_events.compact_report(event, documented, received_ms=received_ms)
-        else:
-            compact = compact_events.compact_reply(event, received_ms=received_ms)
-        yield event, _encode(compact or event)
+        if traits is None or record.status != status or record.type != channel:
+            if traits is not None:
+                yield traits, ids, encoded
+            channel, status, ids, encoded = record.type, record.status, [], []
+            traits = ReportTraits(source, channel, status)
+        time_ms = record.micro_timestamp
+        event_id = report_id(source, record.message_id, channel, status, record.to, time_ms, record.error_code)
+        occurred_at = time_ms / 1000
+        stored = CompactReport(event_id, source, api_job_id, client_job_id, occurred_at, received_ms, raw)
+        ids.append(event_id)
+        encoded.append(_encode(stored))
+    if traits is not None:
+        yield traits, ids, encoded
+
+
+def _compact(event: Event, record: Record | None, *, received_ms: int) -> CompactReport | CompactReply | None:
+    if isinstance(event, ReportEvent):
+        return compact_events.compact_report(event, record, received_ms=received_ms)
+    return compact_events.compact_reply(event, received_ms=received_ms)
 
 
 class _EventReader:

@@ -34,7 +34,7 @@ def between_digits(others: str = "") -> str:
 
 def comparable(number: str) -> str:
     """Return the digits of a phone number in ASCII, without an international prefix; any other text as it is."""
-    if number[:1] != "0" and number.isdigit() and number.isascii():  # as the gateway writes numbers
+    if number.isdigit() and number[0] != "0" and number.isascii():  # as the gateway writes numbers
         return number
     digits = _digits(number)
     if not digits:

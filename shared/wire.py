@@ -188,20 +188,26 @@ def _check_with_unknown_keys(body: bytes, kind: Kind) -> Shape:
 
 def _read_at_once(body: bytes, kind: Kind) -> Callback | None:
     """Read a small callback in which nothing is unusual, in half the time; None for any other."""
-    json_reader.decode_text(body)
     try:
-        return (_read_documented(body, kind) if _is_plain(body) else None) or _read_with_unknown_keys(body, kind)
+        callback = _read_documented(body, kind) if _is_plain(body) else None
+        if callback is not None:
+            return callback
+        json_reader.decode_text(body)
+        return _read_with_unknown_keys(body, kind)
     except (msgspec.DecodeError, RecursionError):
         return None
 
 
 def _read_documented(body: bytes, kind: Kind) -> Callback | None:
-    """Read a plain callback with documented keys only, without decoding a record twice; None for any other."""
+    """Read a plain callback with documented keys only, without decoding a record twice; None for any other.
+
+    Each of its texts is decoded, so its encoding needs no check of its own.
+    """
     try:
         if kind == "reply":
             return Callback("reply", reply := _decode_documented_reply(body), ((reply, msgspec.Raw(body)),), {})
         callback = _decode_usual_status(body)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeDecodeError):
         return None
     envelope = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
     parts = _decode_undecoded_records(body).data

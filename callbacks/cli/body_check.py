@@ -125,10 +125,10 @@ def read_records(answered: BodyAnswer) -> Iterator[ReadRecord]:
                 yield ReadRecord(number, error=str(item.fields["error"]), records=item.records)
                 number += item.records
                 continue
-            (event,) = events.decode(b"[%b]" % item.event)
-            first = numbers.setdefault(event.id, number)
-            yield ReadRecord(number, event, _find_unreadable(event), repeats=first if first != number else None)
-            number += 1
+            for event in events.decode_each(item.events):
+                first = numbers.setdefault(event.id, number)
+                yield ReadRecord(number, event, _find_unreadable(event), repeats=first if first != number else None)
+                number += 1
 
 
 def _find_unreadable(event: Event) -> dict[str, Any]:

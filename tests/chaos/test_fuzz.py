@@ -87,10 +87,10 @@ def read(accepted: Accepted) -> int:
             with pytest.raises(UnexpectedShape):
                 wire.read(unreadable, None)
             continue
-        records += 1
-        (event,) = events.decode(b"[%b]" % item.event)
-        assert events.decode(b"[%b]" % events.encode(event)) == [event]
-        assert len(event.to_json().splitlines()) == 1
+        records += item.records
+        for event in events.decode_each(item.events):
+            assert events.decode(b"[%b]" % events.encode(event)) == [event]
+            assert len(event.to_json().splitlines()) == 1
     assert records == accepted.records
     return faults
 

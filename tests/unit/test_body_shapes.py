@@ -20,7 +20,7 @@ from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.setting_values import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
-from workers.runtime.settlement import FanOutEvent, NewFailure
+from workers.runtime.settlement import FanOutEvents, NewFailure
 
 KINDS: Final[tuple[wire.Kind | None, ...]] = ("status", "reply", None)
 
@@ -264,14 +264,14 @@ def post(body: bytes, kind: wire.Kind | None) -> tuple[dict[str, Any], list[Batc
     return answer, store.entries
 
 
-def items(committed: Sequence[BatchEntry]) -> list[FanOutEvent | NewFailure]:
+def items(committed: Sequence[BatchEntry]) -> list[FanOutEvents | NewFailure]:
     reader = RecordReader([])
     return [item for entry in committed if isinstance(entry, Accepted) for item in reader.read_items(entry)]
 
 
 def read(committed: Sequence[BatchEntry]) -> list[events.Event]:
     """Return the events that a worker reads of what was committed, without the time at which they were received."""
-    encoded = [item.event for item in items(committed) if isinstance(item, FanOutEvent)]
+    encoded = [one for item in items(committed) if isinstance(item, FanOutEvents) for one in item.events]
     found = events.decode(b"[%b]" % b",".join(encoded))
     return [msgspec.structs.replace(event, received_at=events.utc_time(0)) for event in found]
 

@@ -74,7 +74,7 @@ def made_and_stored(body: dict[str, Any]) -> tuple[Event, bytes]:
     """Return the event of a callback, and what an expand worker stores of it."""
     callback = wire.read(msgspec.json.encode(body), None)
     (event,) = callback_events.from_callback(callback, source="gw", received_at=events.utc_time(RECEIVED_MS))
-    ((_, encoded),) = callback_events.encoded_from_callback(callback, source="gw", received_ms=RECEIVED_MS)
+    ((_, _, [encoded]),) = callback_events.encoded_from_callback(callback, source="gw", received_ms=RECEIVED_MS)
     return event, encoded
 
 
@@ -127,7 +127,7 @@ def test_each_millisecond_of_a_usual_time_is_read_as_it_was() -> None:
     callback = wire.read(msgspec.json.encode({"data": [REPORT | {"micro_timestamp": one} for one in times]}), "status")
     made = list(callback_events.from_callback(callback, source="gw", received_at=events.utc_time(RECEIVED_MS)))
     stored = callback_events.encoded_from_callback(callback, source="gw", received_ms=RECEIVED_MS)
-    assert events.decode_each(encoded for _, encoded in stored) == made
+    assert events.decode_each(one for _, _, encoded in stored for one in encoded) == made
     assert [event.occurred_at for event in made] == [events.utc_time(one) for one in times]
 
 

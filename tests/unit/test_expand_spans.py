@@ -12,11 +12,11 @@ from shared.batches import Accepted, TracedAccepted
 from shared.tracer import Tracer
 from workers.expand.fan_out import FanOutGroup, RecordResult
 from workers.expand.spans import ExpandSpans
-from workers.runtime.settlement import FanOutEvent, NewFailure
+from workers.runtime.settlement import FanOutEvents, NewFailure
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNREADABLE = {name: NewFailure(f"key of {name}", name, 1, 60, {}, "report", 2) for name in ("a", "b")}
-OFFER = FanOutEvent("report", ("mark",), "10", b'["report"]')
+OFFER = FanOutEvents("report", "10", ["mark"], [b'["report"]'])
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def expand(spans: ExpandSpans, *items: RecordResult, trace: str = PARENT) -> lis
 
 
 def mask_of(items: list[RecordResult]) -> str:
-    (offer,) = (item for item in items if isinstance(item, FanOutEvent))
+    (offer,) = (item for item in items if isinstance(item, FanOutEvents))
     return offer.mask
 
 

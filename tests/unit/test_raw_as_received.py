@@ -9,7 +9,7 @@ import pytest
 from shared import callback_events, events, wire
 from shared.batches import Accepted
 from workers.expand.record_reader import RecordReader
-from workers.runtime.settlement import FanOutEvent
+from workers.runtime.settlement import FanOutEvents
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 PLAIN: Final = '{"message_id":"1","status":"DELIVRD","to":"35679000123","from":"Grüße","error_code":0}'
@@ -39,8 +39,8 @@ REPLY: Final = '{"reply_message_id":"7","req_uuid":"u","from":"35679000123","mes
 def stored(body: str, kind: wire.Kind, *, records: int = 1) -> list[bytes]:
     """Return the events that an expand worker stores of a callback."""
     items = list(RecordReader(()).read_items(Accepted(kind, "main", 1_767_225_600_000, records, body)))
-    assert len(items) == records
-    return [item.event for item in items if isinstance(item, FanOutEvent)]
+    assert sum(item.records for item in items) == records
+    return [event for item in items if isinstance(item, FanOutEvents) for event in item.events]
 
 
 def raw_of(encoded: bytes) -> dict[str, Any]:

@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from shared import events
 from shared.batches import Accepted
 from shared.metrics import MAX_UNKNOWN_STATUSES, Metrics
-from workers.expand.fan_out import RecordResult
+from workers.expand.fan_out import MAX_ITEM_EVENTS, RecordResult
 from workers.expand.record_reader import RecordReader, split_records
 from workers.filters import EventKind, Filters
-from workers.runtime.settlement import FanOutEvent, NewFailure
+from workers.runtime.settlement import FanOutEvents, NewFailure
+
+# Written as the specification has it: adjacent ones are one item.
+PLAIN = {"status": "SEEN", "type": "SMS", "micro_timestamp": 1_700_000_000_000, "to": "35679000123", "from": "Shop"}
 
 
-def accepted(readable: list[bool], **envelope: Any) -> Accepted:
+def accepted(readable: list[bool], *, plain: bool = False, **envelope: Any) -> Accepted:
     """Return a callback whose records are readable or not, each with its index as its id."""
-    records = [{"message_id": str(n), **({"status": "SEEN"} if ok else {})} for n, ok in enumerate(readable)]
+    members = PLAIN if plain else {"status": "SEEN"}
+    records = [{"message_id": str(n), **(members if ok else {})} for n, ok in enumerate(readable)]
     return Accepted("status", "gw", 1_700_000_000_000, len(records), json.dumps({**envelope, "data": records}))
 
 
@@ -27,9 +31,8 @@ def records_of(items: list[RecordResult]) -> list[tuple[str, bool]]:
     """Return the ids of the records that these items stand for, and whether each is an event."""
     found: list[tuple[str, bool]] = []
     for item in items:
-        if isinstance(item, FanOutEvent):
-            (event,) = events.decode(b"[%b]" % item.event)
-            found.append((event.raw["message_id"], True))
+        if isinstance(item, FanOutEvents):
+            found += [(event.raw["message_id"], True) for event in events.decode_each(item.events)]
         else:
             records = json.loads(cast(bytes, item.fields["body"]))["data"]
             found += [(record["message_id"], False) for record in records[len(records) - item.records :]]
@@ -40,13 +43,35 @@ def records_of(items: list[RecordResult]) -> list[tuple[str, bool]]:
 bundles = st.lists(st.booleans(), min_size=1, max_size=12).filter(any)
 
 
-@given(bundles, st.integers(0, 11))
-def test_the_items_after_skipped_records_stand_for_the_rest(readable: list[bool], skip: int) -> None:
+@given(bundles, st.integers(0, 11), st.booleans())
+def test_the_items_after_skipped_records_stand_for_the_rest(readable: list[bool], skip: int, plain: bool) -> None:
     skip = min(skip, len(readable) - 1)
 
-    items = list(RecordReader([]).read_items(accepted(readable), skip=skip))
+    items = list(RecordReader([]).read_items(accepted(readable, plain=plain), skip=skip))
 
     assert records_of(items) == [(str(n), ok) for n, ok in enumerate(readable)][skip:]
+    assert sum(item.records for item in items) == len(readable) - skip
+
+
+def test_adjacent_events_that_the_same_handlers_want_are_one_item_of_limited_size() -> None:
+    statuses = ["SEEN"] * 3 + ["DELIVRD"] + ["SEEN"] * (2 * MAX_ITEM_EVENTS)
+    records = [{**PLAIN, "message_id": str(n), "status": name} for n, name in enumerate(statuses)]
+    wanted: frozenset[EventKind] = frozenset(("report",))
+    reader = RecordReader([Filters(name="seen", kinds=wanted, statuses=frozenset(("SEEN",)))])
+
+    items = list(reader.read_items(Accepted("status", "gw", 1, len(records), json.dumps({"data": records}))))
+
+    offers = [item for item in items if isinstance(item, FanOutEvents)]
+    assert [(offer.records, offer.mask) for offer in offers] == [
+        (3, "1"),
+        (1, "0"),
+        (MAX_ITEM_EVENTS, "1"),
+        (MAX_ITEM_EVENTS, "1"),
+    ]
+    assert [event.id for offer in offers for event in events.decode_each(offer.events)] == [
+        mark for offer in offers for mark in offer.marks
+    ]
+    assert records_of(items) == [(str(n), True) for n in range(len(records))]
 
 
 @given(bundles, st.integers(0, 11), st.integers(0, 11))
@@ -57,10 +82,10 @@ def test_a_run_that_splits_a_callback_continues_where_another_stopped(
     reader = RecordReader([])
     offer = reader._offer
 
-    def breaking(event: Any, encoded: bytes) -> FanOutEvent:
+    def breaking(event: Any, ids: list[str], encoded: list[bytes]) -> FanOutEvents:
         if event.message_id == str(broken):
             raise ValueError("this one")
-        return offer(event, encoded)
+        return offer(event, ids, encoded)
 
     reader._offer = breaking  # type: ignore[method-assign]
 
@@ -153,7 +178,7 @@ def test_a_reply_that_opts_out_goes_to_the_handlers_that_want_it_and_the_next_on
         for item in reader.read_items(
             Accepted("reply", "gw", 1_700_000_000_000, 1, json.dumps({"req_uuid": "u", "message": {"text": text}}))
         )
-        if isinstance(item, FanOutEvent)
+        if isinstance(item, FanOutEvents)
     ]
 
     assert masks == ["101", "011", "101", "011", "101"]

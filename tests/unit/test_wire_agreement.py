@@ -54,7 +54,7 @@ def assert_agreed(body: bytes, kind: Kind | None) -> None:
     assert events.decode(b"[%b]" % b",".join(map(events.encode, made))) == made
     # What an expand worker stores, without decoding a record, is read as the same events.
     stored = callback_events.encoded_from_callback(callback, source="fortytwo", received_ms=NOW_MS)
-    encoded = [each for _, each in stored]
+    encoded = [each for _, _, those in stored for each in those]
     read = events.decode(b"[%b]" % b",".join(encoded))
     assert (read, str(read)) == (made, str(made))  # as text too, because 1 == 1.0 == True
     assert not any(b"\n" in each for each in encoded)

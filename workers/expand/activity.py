@@ -1,12 +1,13 @@
 """Which received events are new and which are repeats, for `callbacks dev`; see `workers.activity`."""
 
+import itertools
 from collections.abc import Collection, Sequence
 
 import redis
 
 from shared import events
 from workers.activity import Activity, ActivityPublisher, EventLabel, NewEvent, RepeatedEvent, UnreadableRecords
-from workers.runtime.settlement import FanOutEvent, NewFailure
+from workers.runtime.settlement import FanOutEvents, NewFailure
 
 
 class ExpandActivity:
@@ -17,16 +18,17 @@ class ExpandActivity:
         self._handlers = tuple(handlers)
 
     def publish(
-        self, offers: Sequence[FanOutEvent], unreadable: Sequence[NewFailure], *, duplicates: Collection[int]
+        self, offers: Sequence[FanOutEvents], unreadable: Sequence[NewFailure], *, duplicates: Collection[int]
     ) -> None:
         """Publish what became of the events, those at these positions being repeats, and what was quarantined."""
         items: list[Activity] = []
         repeats = frozenset(duplicates)
-        for position, offer in enumerate(offers):
-            (event,) = events.decode(b"[%b]" % offer.event)
-            label = EventLabel.from_event(event)
+        positions = itertools.count()
+        for offer in offers:
             wanted = tuple(name for name, bit in zip(self._handlers, offer.mask, strict=False) if bit == "1")
-            items.append(RepeatedEvent(label) if position in repeats else NewEvent(label, wanted))
+            for event in events.decode_each(offer.events):
+                label = EventLabel.from_event(event)
+                items.append(RepeatedEvent(label) if next(positions) in repeats else NewEvent(label, wanted))
         items += [
             UnreadableRecords(failure.kind, failure.records, str(failure.fields.get("error", "")))
             for failure in unreadable

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-import msgspec
 import redis
 
 from shared import batches, queues
@@ -30,7 +29,7 @@ from workers.runtime.claim import ClaimedJob, ClaimStep
 from workers.runtime.cooldown import Cooldown
 from workers.runtime.redis_retry import never_stopping
 from workers.runtime.run_errors import StaleRun, Unfinished
-from workers.runtime.settlement import MAX_DEATHS, FanOutEvent
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvents
 
 log = get_logger("callbacks.expand")
 
@@ -139,11 +138,10 @@ class Expander:
                 if skip >= accepted.records:
                     skip -= accepted.records
                     continue
-                origin = msgspec.structs.replace(accepted, body="")
                 for read in self._reader.read_items(accepted, skip=skip, has_killed=has_killed):
-                    kept = read if forgotten is None else forgotten.replace(read)
-                    yield ChunkItem(claimed, done, origin, kept)
-                    done += kept.records
+                    for kept in (read,) if forgotten is None else forgotten.replace(read):
+                        yield ChunkItem(claimed, done, accepted, kept)
+                        done += kept.records
                 skip, has_killed = 0, False
             if claimed.coalesced:
                 yield ChunkItem(claimed, done)
@@ -173,9 +171,9 @@ class Expander:
         return self._executor.submit(self._fan_out_or_split, job_id, chunk)
 
     def _fan_out_or_split(self, job_id: str, chunk: Chunk) -> None:
-        """Fan out a chunk; if that fails, its halves, down to the one item with which it fails, which is quarantined.
+        """Fan out a chunk; if that fails, its halves, down to the one event with which it fails, which is quarantined.
 
-        If that fails too, the item is not the cause: raise that error.
+        If that fails too, the event is not the cause: raise that error.
         """
         if not chunk.items:
             return
@@ -188,16 +186,17 @@ class Expander:
         except Exception as exc:
             if redis_retry.is_unavailable(exc) or _is_permission_error(exc):
                 raise
-            if len(chunk.items) > 1:
-                for half in chunk.halves():
+            halves = chunk.halves()
+            if halves is not None:
+                for half in halves:
                     self._fan_out_or_split(job_id, half)
                 return
             (item,) = chunk.items
-            if item.origin is None or not isinstance(item.read, FanOutEvent):
+            if item.origin is None or not isinstance(item.read, FanOutEvents):
                 raise
             log.error("event_failed", job=job_id, cause=outcome.internal_error(exc).cause)
-            failure = quarantine.from_failed_event(item.origin, item.read, exc)
-            self._fan_out(job_id, chunk.with_items(msgspec.structs.replace(item, read=failure)))
+            failure = quarantine.from_failed_event(item.origin, item.read.events[0], exc)
+            self._fan_out(job_id, chunk.with_items(ChunkItem(item.claimed, item.start, read=failure)))
 
     def _fan_out(self, job_id: str, chunk: Chunk) -> None:
         offers, unreadable = chunk.offers, chunk.unreadable

@@ -7,10 +7,11 @@ waits while Redis is unavailable, and a second call after a lost answer changes 
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
+import msgspec
 import redis
 from msgspec import Struct
 
@@ -24,7 +25,7 @@ from workers.runtime.redis_retry import never_stopping, retry_while_unavailable
 from workers.runtime.run_errors import StaleRun
 from workers.runtime.settlement import (
     Argument,
-    FanOutEvent,
+    FanOutEvents,
     NewFailure,
     Settlement,
     append_list,
@@ -33,8 +34,11 @@ from workers.runtime.settlement import (
     settlement_arguments,
 )
 
-# What a record of a batch was read as: an event, or a failure that stands for one or more records.
-RecordResult: TypeAlias = FanOutEvent | NewFailure
+# Small beside a chunk: a chunk is full as soon as the next item may not fit.
+MAX_ITEM_EVENTS: Final = 10
+
+# What records of a callback were read as.
+RecordResult: TypeAlias = FanOutEvents | NewFailure
 
 
 class FanOutGroup(Struct, frozen=True):
@@ -59,9 +63,9 @@ class FanOutResult(Struct, frozen=True):
 
 
 class ChunkItem(Struct, frozen=True, gc=False):
-    """An item with its job and the job's progress before it; without an item, the end of the job.
+    """Records of the callback `origin`, as they were read, with the job and its progress before them.
 
-    `origin` is the callback without its body, which may be large.
+    Without records, it is the end of the job.
     """
 
     claimed: ClaimedJob
@@ -74,9 +78,19 @@ class ChunkItem(Struct, frozen=True, gc=False):
         """The job's progress after the item."""
         return self.start if self.read is None else self.start + self.read.records
 
+    def halves(self) -> tuple[Self, Self] | None:
+        """Return the first and the second half of its events; None if it has no two."""
+        if not isinstance(self.read, FanOutEvents) or self.read.records == 1:
+            return None
+        middle = self.read.records // 2
+        return (
+            msgspec.structs.replace(self, read=self.read.part(0, middle)),
+            msgspec.structs.replace(self, start=self.start + middle, read=self.read.part(middle)),
+        )
+
 
 class Chunk:
-    """Items that are settled together. It is full with `max_events` items, or with `max_bytes` of events.
+    """Items that are settled together: up to `max_events` events and failures, or `max_bytes` of events and one item.
 
     `offers` are its events, `unreadable` its records that go to the quarantine, `forgotten` those that are dropped, as
     they mention a forgotten number.
@@ -85,10 +99,10 @@ class Chunk:
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self._max_events, self._max_bytes = max_events, max_bytes
         self.items: list[ChunkItem] = []
-        self.offers: list[FanOutEvent] = []
+        self.offers: list[FanOutEvents] = []
         self.unreadable: list[NewFailure] = []
         self.forgotten: list[ForgottenRecords] = []
-        self._bytes = 0
+        self._events = self._bytes = 0
         self._claimed: ClaimedJob | None = None
         # The positions of the first item of each job.
         self._firsts: list[int] = []
@@ -100,14 +114,17 @@ class Chunk:
             self._claimed = item.claimed
             self._firsts.append(len(items))
         items.append(item)
-        if isinstance(read, FanOutEvent):
+        if isinstance(read, FanOutEvents):
             self.offers.append(read)
-            self._bytes += len(read.event)
-        elif isinstance(read, NewFailure):
-            self.unreadable.append(read)
-        elif read is not None:
-            self.forgotten.append(read)
-        return len(items) >= self._max_events or self._bytes >= self._max_bytes
+            self._events += len(read.events)
+            self._bytes += sum(map(len, read.events))
+        else:
+            self._events += 1
+            if isinstance(read, NewFailure):
+                self.unreadable.append(read)
+            elif read is not None:
+                self.forgotten.append(read)
+        return self._events + MAX_ITEM_EVENTS > self._max_events or self._bytes >= self._max_bytes
 
     def with_items(self, *items: ChunkItem) -> Self:
         """Return a chunk with the same limits and these items."""
@@ -116,10 +133,16 @@ class Chunk:
             chunk.add(item)
         return chunk
 
-    def halves(self) -> tuple[Self, Self]:
-        """Return its first and its second half: fanned out one after the other, they have the same effect."""
-        middle = len(self.items) // 2
-        return self.with_items(*self.items[:middle]), self.with_items(*self.items[middle:])
+    def halves(self) -> tuple[Self, Self] | None:
+        """Return its first and its second half; None if it cannot be split.
+
+        Fanned out one after the other, they have the same effect.
+        """
+        if len(self.items) > 1:
+            middle = len(self.items) // 2
+            return self.with_items(*self.items[:middle]), self.with_items(*self.items[middle:])
+        halves = self.items[0].halves()
+        return None if halves is None else (self.with_items(halves[0]), self.with_items(halves[1]))
 
     def settlements(self) -> list[Settlement]:
         """Return the progress of each job, before and after."""
@@ -156,7 +179,7 @@ class FanOutStep:
         mark_seconds: int,
         handlers: Iterable[str],
         max_events: int,
-        events: Sequence[FanOutEvent],
+        events: Sequence[FanOutEvents],
         unreadable: Sequence[NewFailure],
         forgotten: Sequence[ForgottenRecords] = (),
     ) -> FanOutResult:
@@ -170,8 +193,7 @@ class FanOutStep:
         """
         arguments = settlement_arguments(run_id, settlements)
         names, groups = list(handlers), _group_events(events)
-        order = [position for positions in groups.values() for position in positions]
-        marks = [mark for position in order for mark in events[position].marks]
+        marks = [mark for group in groups.values() for position in group for mark in events[position].marks]
         arguments += (
             mark_seconds,
             keys.seen_handlers(names),
@@ -186,13 +208,13 @@ class FanOutStep:
                 (
                     *traits,
                     *_texts(
-                        [events[position].event for position in positions],
+                        [event for position in group for event in events[position].events],
                         handler=_only_handler(names, traits[1]),
                         max_events=max_events,
                         is_only_group=len(groups) == 1,
                     ),
                 )
-                for traits, positions in groups.items()
+                for traits, group in groups.items()
             ],
         )
         append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
@@ -208,9 +230,10 @@ class FanOutStep:
             raise StaleRun
         new, duplicates, new_of_groups, reused = numbers
         results = tuple(
-            FanOutGroup(mask, len(positions), number)
-            for ((_, mask, _), positions), number in zip(groups.items(), new_of_groups, strict=False)
+            FanOutGroup(mask, sum(events[position].records for position in group), number)
+            for ((_, mask, _), group), number in zip(groups.items(), new_of_groups, strict=False)
         )
+        order = _positions_in_groups(events, groups) if duplicates else []
         return FanOutResult(new, tuple(sorted(order[position - 1] for position in duplicates)), results, reused)
 
 
@@ -219,14 +242,11 @@ def _handler_arguments(handler: str) -> tuple[Argument, ...]:
     return handler, keys.rq_queue(queue), *queues.delivery_ends(handler), *flatten(queues.script_job_fields(queue))
 
 
-def _group_events(events: Sequence[FanOutEvent]) -> dict[tuple[str, str, int], list[int]]:
-    """Return the positions of the events that have the same kind, mask and number of marks, by these."""
-    traits = [(event.kind, event.mask, len(event.marks)) for event in events]
-    if traits and traits.count(traits[0]) == len(traits):  # as they usually are
-        return {traits[0]: list(range(len(traits)))}
+def _group_events(events: Sequence[FanOutEvents]) -> dict[tuple[str, str, int], list[int]]:
+    """Return the positions of those that have the same kind, mask and number of marks, by these."""
     groups: dict[tuple[str, str, int], list[int]] = {}
-    for position, those in enumerate(traits):
-        groups.setdefault(those, []).append(position)
+    for position, one in enumerate(events):
+        groups.setdefault((one.kind, one.mask, one.marks_of_each), []).append(position)
     return groups
 
 
@@ -234,6 +254,14 @@ def _only_handler(names: Sequence[str], mask: str) -> str | None:
     """Return the handler that wants events with this mask, if it is one alone."""
     wanting = [name for name, bit in zip(names, mask, strict=False) if bit == "1"]
     return wanting[0] if len(wanting) == 1 else None
+
+
+def _positions_in_groups(
+    events: Sequence[FanOutEvents], groups: Mapping[tuple[str, str, int], Iterable[int]]
+) -> list[int]:
+    """Return, for each event in the order of the groups, which of all events it is."""
+    firsts = [0, *itertools.accumulate(one.records for one in events)]
+    return [each for group in groups.values() for one in group for each in range(firsts[one], firsts[one + 1])]
 
 
 def _texts(events: Sequence[bytes], *, handler: str | None, max_events: int, is_only_group: bool) -> list[Argument]:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import redis
@@ -19,7 +19,7 @@ from rq.utils import as_text
 from shared import keys
 from shared.number_search import byte_candidates
 from workers.runtime import scripts
-from workers.runtime.settlement import FanOutEvent, NewFailure
+from workers.runtime.settlement import FanOutEvents, NewFailure
 
 _KEY_FIELD: Final = "key"
 _SECRET_BYTES: Final = 32
@@ -40,12 +40,18 @@ class ForgottenNumbers:
         self._digests = frozenset(digests)
         self._digest = functools.lru_cache(1 << 14)(functools.partial(_digest, secret))
 
-    def replace(self, read: FanOutEvent | NewFailure) -> FanOutEvent | NewFailure | ForgottenRecords:
-        """Return what was read of a callback, or what stands for it if it mentions one of the numbers."""
-        if isinstance(read, FanOutEvent):
-            return ForgottenRecords(read.kind, 1) if self._mentioned_in(read.event) else read
-        texts = (value if isinstance(value, bytes) else str(value).encode() for value in read.fields.values())
-        return ForgottenRecords(read.kind, read.records) if any(map(self._mentioned_in, texts)) else read
+    def replace(self, read: FanOutEvents | NewFailure) -> Iterator[FanOutEvents | NewFailure | ForgottenRecords]:
+        """Yield what was read of a callback, in order, or what stands for what mentions one of the numbers."""
+        if isinstance(read, NewFailure):
+            texts = (value if isinstance(value, bytes) else str(value).encode() for value in read.fields.values())
+            yield ForgottenRecords(read.kind, read.records) if any(map(self._mentioned_in, texts)) else read
+            return
+        mentioned = [*map(self._mentioned_in, read.events)]
+        if not any(mentioned):
+            yield read
+            return
+        for event, is_mentioned in zip(read.parts(1), mentioned, strict=True):
+            yield ForgottenRecords(read.kind, 1) if is_mentioned else event
 
     def _mentioned_in(self, data: bytes) -> bool:
         return any(self._digest(number) in self._digests for number in byte_candidates(data))

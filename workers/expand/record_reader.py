@@ -21,12 +21,12 @@ from shared.rate_limited_log import RateLimitedLog
 from shared.schema import STATUSES
 from shared.structured_log import get_logger
 from workers.declaration import Handler
-from workers.expand.fan_out import RecordResult
+from workers.expand.fan_out import MAX_ITEM_EVENTS, RecordResult
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome
-from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, NewFailure
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvents, NewFailure
 
 log = get_logger("callbacks.expand")
 _limited_log: Final = RateLimitedLog(log, interval_seconds=60.0)
@@ -72,14 +72,11 @@ class RecordReader:
             yield from self._read_or_split(accepted)
             return
         for item in self._read_or_split(accepted):
-            records = item.records if isinstance(item, NewFailure) else 1
-            if skip >= records:
-                skip -= records
+            if skip >= item.records:
+                skip -= item.records
                 continue
-            # An earlier run may have quarantined the same records in other groups.
-            yield (
-                msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, NewFailure) else item
-            )
+            # An earlier run may have read the same records as other items.
+            yield _without_first(item, skip) if skip else item
             skip = 0
 
     def _read_or_split(self, accepted: Accepted) -> list[RecordResult]:
@@ -114,30 +111,30 @@ class RecordReader:
         found = callback_events.encoded_from_callback(
             callback, source=accepted.source, received_ms=accepted.received_ms
         )
-        offers: list[RecordResult] = [self._offer(event, encoded) for event, encoded in found]
+        offers = [self._offer(*each) for each in found]
         for field, number in callback.unreadable_fields.items():
             self._metrics.add((recent_rate.UNREADABLE, field), number)
             _limited_log.warning("field_unreadable", {"field": field}, source=accepted.source, records=number)
-        items, records = offers, len(offers)
-        if callback.faults:
-            items = [*_merge_in_order(accepted, callback, offers)]
-            records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
+        records = sum([len(offer.events) for offer in offers]) + len(callback.faults)
         if records != accepted.records:
             raise ValueError(f"{records} records were read of a callback that was accepted as {accepted.records}")
-        return items
+        if callback.faults:
+            return [*_merge_in_order(accepted, callback, offers)]
+        if records <= MAX_ITEM_EVENTS:
+            return [*offers]
+        return [part for offer in offers for part in offer.parts(MAX_ITEM_EVENTS)]
 
-    def _offer(self, event: Event | ReportTraits, encoded: bytes) -> FanOutEvent:
+    def _offer(self, event: Event | ReportTraits, ids: list[str], encoded: list[bytes]) -> FanOutEvents:
         # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.
         tested: tuple[object, ...]
-        marks: tuple[str, ...]
         if event.kind == "report":
-            tested, marks = (event.source, event.channel, event.status), (event.id,)
+            tested, marks = (event.source, event.channel, event.status), ids
             if event.status not in STATUSES:
                 self._count_unknown_status(event.status)
         else:
             wish = opt_outs.wish(event.text) if self._reads_wishes else None
             tested, marks = ("reply", event.source, event.channel, wish), _marks_of_reply(event)
-        return FanOutEvent(event.kind, marks, self._masks.get(tested) or self._find_mask(tested, event), encoded)
+        return FanOutEvents(event.kind, self._masks.get(tested) or self._find_mask(tested, event), marks, encoded)
 
     def _find_mask(self, tested: tuple[object, ...], event: Event | ReportTraits) -> str:
         mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
@@ -197,15 +194,21 @@ def split_records(accepted: Accepted, *, any_number: bool = False) -> CallbackRe
     return CallbackRecords(accepted, envelope, records)
 
 
-def _marks_of_reply(event: ReplyEvent) -> tuple[str, ...]:
+def _without_first(item: RecordResult, records: int) -> RecordResult:
+    if isinstance(item, NewFailure):
+        return msgspec.structs.replace(item, records=item.records - records)
+    return item.part(records)
+
+
+def _marks_of_reply(event: ReplyEvent) -> list[str]:
     """Return the mark by which a reply is known as seen, and a second one, which shows a reused `req_uuid`."""
     if event.reply_message_id is None or event.req_uuid is None:
-        return (event.id,)
-    return (event.id, carrier_id(event.source, event.req_uuid))
+        return [event.id]
+    return [event.id, carrier_id(event.source, event.req_uuid)]
 
 
 def _merge_in_order(
-    accepted: Accepted, callback: wire.Callback, offers: Sequence[RecordResult]
+    accepted: Accepted, callback: wire.Callback, offers: Sequence[FanOutEvents]
 ) -> Iterator[RecordResult]:
     """Yield the events and, between them, the records that cannot be read, adjacent ones as one item.
 
@@ -218,7 +221,7 @@ def _merge_in_order(
         error = "; ".join(wire.summarize(callback.faults))
         yield quarantine.new_failure(accepted, error, callback.unreadable, records=len(callback.faults))
         return
-    others = iter(offers)
+    others = (event for offer in offers for event in offer.parts(1))
     index = 0
     for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
         yield from (next(others) for _ in range(first - index))

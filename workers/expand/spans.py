@@ -115,9 +115,6 @@ class ExpandSpans:
                 self._unreadable[item.failure_id] = opened
                 marked.append(item)
                 continue
-            marked.append(
-                msgspec.structs.replace(
-                    item, mask=f"{item.mask}{_MARK}{number}", event=events.with_trace(item.event, trace)
-                )
-            )
+            traced = [events.with_trace(event, trace) for event in item.events]
+            marked.append(msgspec.structs.replace(item, mask=f"{item.mask}{_MARK}{number}", events=traced))
         return marked

@@ -5,7 +5,7 @@ import msgspec
 from shared import batches, events, keys
 from shared.batches import Accepted
 from workers.runtime import outcome
-from workers.runtime.settlement import FanOutEvent, NewFailure
+from workers.runtime.settlement import NewFailure
 
 
 def new_failure(accepted: Accepted, error: str, body: bytes, *, records: int, traceback: str = "") -> NewFailure:
@@ -43,15 +43,15 @@ def from_failed_callback(accepted: Accepted, error: BaseException, *, records: i
     return new_failure(accepted, found.error, encoded_body(accepted), records=records, traceback=found.traceback)
 
 
-def from_failed_event(origin: Accepted, offer: FanOutEvent, error: BaseException) -> NewFailure:
+def from_failed_event(origin: Accepted, encoded: bytes, error: BaseException) -> NewFailure:
     """Return the failure for one event that could not be fanned out: as a callback with that event only."""
     found = outcome.internal_error(error)
-    return new_failure(origin, found.error, _as_callback(offer), records=1, traceback=found.traceback)
+    return new_failure(origin, found.error, _as_callback(encoded), records=1, traceback=found.traceback)
 
 
-def _as_callback(offer: FanOutEvent) -> bytes:
+def _as_callback(encoded: bytes) -> bytes:
     try:
-        (event,) = events.decode(b"[%b]" % offer.event)
+        (event,) = events.decode(b"[%b]" % encoded)
         if event.kind == "reply":
             return msgspec.json.encode(event.raw)
         job = {"api_job_id": event.api_job_id, "client_job_id": event.client_job_id}
@@ -59,7 +59,7 @@ def _as_callback(offer: FanOutEvent) -> bytes:
             {name: text for name, text in job.items() if text is not None} | {"data": [event.raw]}
         )
     except Exception:  # noqa: BLE001 # it is stored in any case, perhaps in a form that cannot be replayed
-        return offer.event
+        return encoded
 
 
 def from_job(data: bytes, error: BaseException, *, records: int) -> NewFailure:

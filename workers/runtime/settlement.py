@@ -4,8 +4,8 @@ The scripts read the arguments with `arguments.lua` and `settlement.lua`.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -42,15 +42,36 @@ class NewFailure(Struct, frozen=True):
     records: int = 1
 
 
-class FanOutEvent(Struct, frozen=True, gc=False):
-    """An event read from a callback: its marks, which handlers want it as a mask of 0 and 1, its JSON."""
+class FanOutEvents(Struct, frozen=True, gc=False):
+    """Adjacent events of a callback that the same handlers want, which `mask` says with a 0 or 1 for each.
+
+    `marks` are those of the first event, then those of the second, and so on: as many of each. `events` are their JSON.
+    """
 
     kind: keys.CountedKind
-    marks: tuple[str, ...]
     mask: str
-    event: bytes
+    marks: list[str]
+    events: list[bytes]
 
-    records: ClassVar[int] = 1
+    @property
+    def records(self) -> int:
+        """How many they are."""
+        return len(self.events)
+
+    @property
+    def marks_of_each(self) -> int:
+        """How many marks each event has."""
+        return len(self.marks) // len(self.events)
+
+    def parts(self, size: int) -> "Iterator[FanOutEvents]":
+        """Yield them in parts of up to `size` events."""
+        return (self.part(first, first + size) for first in range(0, len(self.events), size))
+
+    def part(self, first: int, last: int | None = None) -> "FanOutEvents":
+        """Return the events from `first` up to, not including, `last`."""
+        of_each = self.marks_of_each
+        marks = self.marks[first * of_each : None if last is None else last * of_each]
+        return FanOutEvents(self.kind, self.mask, marks, self.events[first:last])
 
 
 class Replacement(Struct, frozen=True):

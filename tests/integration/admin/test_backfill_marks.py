@@ -17,7 +17,7 @@ from workers.admin import forget
 from workers.admin.backfill import Backfill, BackfillStep
 from workers.expand.fan_out import FanOutStep
 from workers.expand.subscriptions import Subscriptions
-from workers.runtime.settlement import FanOutEvent
+from workers.runtime.settlement import FanOutEvents
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -37,7 +37,7 @@ def mark(client: Any, event: ReportEvent, *handlers: str, seconds: int = DAY) ->
         mark_seconds=seconds,
         handlers=handlers,
         max_events=100,
-        events=[FanOutEvent("report", (event.id,), "0" * len(handlers), b"")],
+        events=[FanOutEvents("report", "0" * len(handlers), [event.id], [b""])],
         unreadable=[],
     )
 

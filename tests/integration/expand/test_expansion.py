@@ -203,8 +203,8 @@ def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
     fan_out = FanOutStep.fan_out
 
     def counted(self: FanOutStep, **options: Any) -> Any:
-        written = sum(1 + offer.mask.count("1") for offer in options["events"])
-        steps.append((written, sum(len(offer.event) for offer in options["events"])))
+        written = sum(offer.records * (1 + offer.mask.count("1")) for offer in options["events"])
+        steps.append((written, sum(len(event) for offer in options["events"] for event in offer.events)))
         return fan_out(self, **options)
 
     monkeypatch.setattr(FanOutStep, "fan_out", counted)

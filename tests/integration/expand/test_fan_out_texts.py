@@ -10,7 +10,7 @@ import pytest
 from shared import keys, live, queue_jobs, queues
 from tests.redis_server import RedisServer
 from workers.expand.fan_out import FanOutResult, FanOutStep
-from workers.runtime.settlement import FanOutEvent
+from workers.runtime.settlement import FanOutEvents
 
 MAX_EVENTS = 10
 HANDLERS = ("first", "second", "third")
@@ -23,13 +23,13 @@ def client(quick_redis: RedisServer) -> Iterator[Any]:
         yield made
 
 
-def event(number: int, mask: str) -> FanOutEvent:
+def event(number: int, mask: str) -> FanOutEvents:
     """Return an event whose JSON is its number and a text of a length of its own, with what a text is cut at."""
     json = msgspec.json.encode([number, '"],["ü,' * random.Random(number).randrange(9)])
-    return FanOutEvent("report", (random.Random(number).randbytes(12).hex(),), mask, json)
+    return FanOutEvents("report", mask, [random.Random(number).randbytes(12).hex()], [json])
 
 
-def fan_out(client: Any, events: list[FanOutEvent]) -> FanOutResult:
+def fan_out(client: Any, events: list[FanOutEvents]) -> FanOutResult:
     return FanOutStep(client).fan_out(
         run_id="run",
         settlements=[],

@@ -14,7 +14,7 @@ from tests import marks
 from tests.redis_server import RedisServer
 from workers.expand.fan_out import FanOutResult, FanOutStep
 from workers.runtime import scripts
-from workers.runtime.settlement import FanOutEvent
+from workers.runtime.settlement import FanOutEvents
 
 LIFETIME_SECONDS = 1000
 # The clock of Redis goes on while a test runs, by less than this.
@@ -33,16 +33,16 @@ def digest(number: int) -> str:
     return random.Random(number).randbytes(12).hex()
 
 
-def report(number: int) -> FanOutEvent:
-    return FanOutEvent("report", (digest(number),), "1", b"[]")
+def report(number: int) -> FanOutEvents:
+    return FanOutEvents("report", "1", [digest(number)], [b"[]"])
 
 
-def reply(number: int, request: int) -> FanOutEvent:
-    return FanOutEvent("reply", (digest(number), digest(request)), "1", b"[]")
+def reply(number: int, request: int) -> FanOutEvents:
+    return FanOutEvents("reply", "1", [digest(number), digest(request)], [b"[]"])
 
 
 def fan_out(
-    client: Any, events: Sequence[FanOutEvent], *, seconds: int = LIFETIME_SECONDS, handler: str = "taker"
+    client: Any, events: Sequence[FanOutEvents], *, seconds: int = LIFETIME_SECONDS, handler: str = "taker"
 ) -> FanOutResult:
     return FanOutStep(client).fan_out(
         run_id="run",
@@ -148,7 +148,7 @@ def test_however_often_the_handlers_change_the_generations_are_bounded(client: A
 @pytest.mark.parametrize("wrong", ["", "x", "ab" * 11, "ab" * 13])
 def test_a_mark_of_another_size_is_refused_before_anything_is_written(client: Any, wrong: str) -> None:
     with pytest.raises(ValueError, match="24 hexadecimal digits"):
-        fan_out(client, [report(1), FanOutEvent("report", (wrong,), "1", b"[]")])
+        fan_out(client, [report(1), FanOutEvents("report", "1", [wrong], [b"[]"])])
 
     assert marks.read(client) == set()
 

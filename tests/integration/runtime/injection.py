@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Raw, Struct, structs
 
 from shared.batches import Quarantined
-from workers.expand.fan_out import Chunk
+from workers.expand.fan_out import Chunk, ChunkItem
 from workers.runtime.claim import ClaimedJob
 from workers.runtime.settlement import NewFailure
 
@@ -28,13 +28,18 @@ _APART: Final = (NewFailure, Quarantined, ClaimedJob)
 
 
 def holds(value: Any) -> bool:
-    """Return whether the item is in `value`: in a text, a container or a struct; not set apart, not as a job."""
+    """Return whether the item is in `value`: in a text, a container or a struct; not set apart, not as a job.
+
+    Nor as the callback of which an event was a part.
+    """
     if isinstance(value, str):
         return MARK in value
     if isinstance(value, bytes | Raw):
         return MARK.encode() in bytes(value)
     if isinstance(value, _APART):
         return False
+    if isinstance(value, ChunkItem):
+        return holds(value.read)
     if isinstance(value, Struct):
         return any(holds(part) for part in structs.astuple(value))
     if isinstance(value, Chunk):

@@ -58,7 +58,6 @@ OF_THE_LADDER: Final = {
 }
 IN_EXPAND: Final = [
     "shared.sealed_data:seal_each",
-    "shared.json_reader:decode_text",
     "shared.callback_events:encoded_from_callback",
     "shared.events:_digest",
     "shared.events:report_id",
@@ -77,6 +76,7 @@ OF_SMALL: Final = ["shared.wire:_read_documented", "shared.wire:_read_at_once", 
 OF_UNUSUAL: Final = [
     "shared.callback_events:_EventReader.__init__",
     "shared.callback_events:_EventReader.read",
+    "shared.callback_events:_compact",
     "shared.callback_events:_report",
     "shared.compact_events:_values_of_record",
     "shared.compact_events:compact_report",
@@ -86,6 +86,7 @@ OF_UNUSUAL: Final = [
 OF_LARGE: Final = [
     "shared.json_reader:begins_numbered",
     "shared.json_reader:count_brackets",
+    "shared.json_reader:decode_text",
     "shared.wire:split_array",
     "shared.wire:parse",
     "shared.json_reader:decode",
