@@ -32,7 +32,7 @@ def measure(run: Run) -> None:
     rate = partial(_rate, seconds=run.scale.load_seconds)
     run.compare(AT_64, {peer.name: partial(rate, peer, 64) for peer in (OURSELVES, NO_OP, *peers)})
     run.compare(AT_32, {peer.name: partial(rate, peer, 32) for peer in (OURSELVES, NO_OP, *peers) if peer != NAIVE_RQ})
-    run.compare(ONE_CONNECTION, {OURS: partial(one_connection, run.scale.single_requests)})
+    run.compare(ONE_CONNECTION, {OURS: partial(one_connection, run.scale.callbacks // 10)})
     two, one = (
         Contestant(name=name, start=partial(Deployment.web, WEB_CONCURRENCY=processes), stored=OURSELVES.stored)
         for name, processes in ((OURS, "2"), (ONE_PROCESS, "1"))
@@ -40,10 +40,6 @@ def measure(run: Run) -> None:
     run.compare(
         TWO_PROCESSES,
         {peer.name: partial(rate, peer, _CONNECTIONS_FOR_TWO, nice=_NICENESS) for peer in (two, one)},
-    )
-    run.remarks.append(
-        "wrk runs on the same cores as the servers that it loads: one thread, 10 to 20 µs of a core a request. For two "
-        f"web processes and one it has {_CONNECTIONS_FOR_TWO} connections, and is niced by {_NICENESS}."
     )
 
 

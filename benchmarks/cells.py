@@ -69,8 +69,7 @@ def _behind_proxy(scale: Scale) -> Measurements:
         config = cells[0].folder / "haproxy.cfg"
         config.write_text(text)
         urls = [TargetUrl(port, f"/callbacks/benchmark-token-{number:02}/status") for number in range(_URLS)]
-        proxy = cells[0].start("haproxy", ["haproxy", "-db", "-f", str(config)])
-        proxy.wait_until(urls[0].answers, "its first answer")
+        cells[0].serve("haproxy", ["haproxy", "-db", "-f", str(config)], urls[0])
         connections = 2 * _CONNECTIONS // _URLS
         _at_full_speed(urls, connections, 1, wrk.WARM_UP_FIRST)
         load = partial(_at_full_speed, urls, connections, scale.load_seconds, 0)

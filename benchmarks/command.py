@@ -27,13 +27,9 @@ class Scale(Struct, frozen=True, kw_only=True):
     load_seconds: float = 5.0
     callbacks: int = 20_000
     """Waiting callbacks in a drain."""
-    slow_callbacks: int = 1_000
-    """The same where a job takes milliseconds."""
-    single_requests: int = 2_000
     open_loop_rate: float = 3_000
-    open_loop_seconds: float = 60.0
     quiet_seconds: float = 30.0
-    """Of little load, and of none."""
+    """Of little load, and of none; a high rate is measured for twice as long."""
     backlogs: tuple[int, ...] = (1_000, 10_000, 100_000, 500_000)
     counts: tuple[int, ...] = (1, 2, 4, 8)
     """Numbers of handlers, and of worker processes."""
@@ -47,9 +43,6 @@ _QUICK: Final = Scale(
     repetitions=1,
     load_seconds=2.0,
     callbacks=4_000,
-    slow_callbacks=150,
-    single_requests=300,
-    open_loop_seconds=6.0,
     quiet_seconds=4.0,
     backlogs=(1_000, 10_000),
     counts=(1, 4),
@@ -61,10 +54,7 @@ _TINY: Final = Scale(
     repetitions=1,
     load_seconds=1.0,
     callbacks=200,
-    slow_callbacks=20,
-    single_requests=20,
     open_loop_rate=200,
-    open_loop_seconds=0.5,
     quiet_seconds=0.3,
     backlogs=(100,),
     counts=(1,),

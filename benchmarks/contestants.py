@@ -64,11 +64,8 @@ def _uvicorn(application: str) -> Callable[[Deployment], TargetUrl]:
     def start(deployment: Deployment) -> TargetUrl:
         url = TargetUrl(free_port())
         command = [sys.executable, "-m", "uvicorn", f"benchmarks.peers.{application}", "--port", str(url.port)]
-        process = deployment.start(
-            application,
-            [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],
-        )
-        process.wait_until(url.answers, "its first answer")
+        command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+        deployment.serve(application, command, url)
         return url
 
     return start
@@ -76,9 +73,7 @@ def _uvicorn(application: str) -> Callable[[Deployment], TargetUrl]:
 
 def _node(deployment: Deployment) -> TargetUrl:
     url = TargetUrl(free_port())
-    deployment.start("Fastify", ["node", str(NODE / "server.js"), str(url.port)]).wait_until(
-        url.answers, "its first answer"
-    )
+    deployment.serve("Fastify", ["node", str(NODE / "server.js"), str(url.port)], url)
     return url
 
 

@@ -39,7 +39,6 @@ _PER_JOB: Final = 40
 HANDLERS: Final = (1, 4, 12)
 # Reports in one callback, for the longest script.
 _BUNDLE: Final = 5_000
-_TIMEOUT_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.05
 # So its worker never prints a rate.
 _NEVER_DONE: Final = {"BENCHMARK_CALLBACKS": str(10**12)}
@@ -144,19 +143,15 @@ def wait_until_settled(redis: Any) -> int:
         # The same twice, as callbacks that were under way when the load ended are still coming.
         return counters[0] == counters[1] == seen[-2]
 
-    wait_until(is_settled, "the delivery of all events", seconds=_TIMEOUT_SECONDS, every=_POLL_SECONDS)
+    wait_until(is_settled, "the delivery of all events", every=_POLL_SECONDS)
     if not audit.run(redis).balances:
         raise MeasurementFailed(f"the audit does not balance: {audit.run(redis)}")
     return seen[-1] // bodies.REPORTS
 
 
 def _settled_by_bullmq(redis: Any) -> int:
-    wait_until(
-        lambda: not redis.exists("bull:callbacks:wait", "bull:callbacks:active"),
-        "the end of BullMQ's jobs",
-        seconds=_TIMEOUT_SECONDS,
-        every=_POLL_SECONDS,
-    )
+    queues = ("bull:callbacks:wait", "bull:callbacks:active")
+    wait_until(lambda: not redis.exists(*queues), "the end of BullMQ's jobs", every=_POLL_SECONDS)
     return int(redis.get("bull:callbacks:id") or 0)
 
 

@@ -17,10 +17,8 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 def start(deployment: Deployment, seconds: float) -> dict[str, str]:
     """Start it, and return the settings with which `forward` posts to it."""
     url = TargetUrl(free_port(), "/events")
-    serving = deployment.start(
-        "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(url.port), str(seconds)]
-    )
-    serving.wait_until(url.answers, "its first answer")
+    command = [sys.executable, "-m", "benchmarks.endpoint", str(url.port), str(seconds)]
+    deployment.serve("the endpoint", command, url)
     return {
         "CALLBACKS_FORWARD_URL": str(url),
         "CALLBACKS_FORWARD_SECRETS": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",

@@ -6,7 +6,6 @@ long. With a concurrency of 32 no more than 32 / 0.05 s = 640 events a second ca
 
 import time
 from functools import partial
-from math import ceil
 from typing import Final
 
 from benchmarks import backlog, command, endpoint
@@ -19,7 +18,6 @@ SHARE: Final = "% of the most"
 _CONCURRENCY: Final = 32
 _ANSWER_SECONDS: Final = 0.05
 _EVENTS: Final = 200
-_PER_JOB: Final = 200
 
 
 def measure(run: Run) -> None:
@@ -32,20 +30,13 @@ def measure(run: Run) -> None:
                 f"{OURS}, a handler that waits": partial(_rate, "benchmarks.waiting_handler", "waits", events),
             },
         )
-    rounds = ceil(_EVENTS / _CONCURRENCY)
-    max_rate = _EVENTS / (rounds * _ANSWER_SECONDS)
-    run.remarks.append(
-        f"{_EVENTS} events, {_CONCURRENCY} at a time, are {rounds} rounds of {_ANSWER_SECONDS * 1000:.0f} ms: even "
-        f"without any cost {max_rate:.0f} events/s, {max_rate * _ANSWER_SECONDS / _CONCURRENCY:.0%} of the most. "
-        "The longer the queue, the less it shows."
-    )
 
 
 def _rate(module: str, handler: str, events: int) -> Measurements:
     with Deployment() as deployment:
         environment = endpoint.start(deployment, _ANSWER_SECONDS)
         redis, queue = deployment.redis, queues.delivery_queue(handler)
-        backlog.fill(redis, events, per_job=_PER_JOB, reports=1)
+        backlog.fill(redis, events, per_job=_EVENTS, reports=1)
         expand = deployment.callbacks("worker", "expand", handlers=module, **environment)
         counter = keys.handler_counter(handler, "report", "queued")
         expand.wait_until(lambda: int(redis.hget(keys.COUNTS, counter) or 0) == events, "all were expanded")

@@ -41,6 +41,10 @@ class Goal(Struct, frozen=True):
     checks: Sequence[Check]
 
 
+def _goal(number: str, what: str, wanted: str, *checks: Check) -> Goal:
+    return Goal(number, what, wanted, checks)
+
+
 def _check(table: str, name: str, evaluation: Callable[[Comparison], CheckResult | None]) -> Check:
     """Judge one comparison of a table."""
 
@@ -136,170 +140,141 @@ QUIET: Final = f"{end_to_end.QUIET}, 20 callbacks/s"
 _RATE: Final = acknowledge.RATE
 
 COST_GOALS: Final = (
-    Goal(
+    _goal(
         "C1",
         "a callback of three reports, from POST until a batch handler has settled it: CPU of all processes and Redis",
         "≤ 2.0 × a request of a Starlette no-op",
-        (
-            _cost(cost.CPU, "{:.0f} µs"),
-            _ratio("cost", cost.UNDER_LOAD, cost.CPU, NO_OP.name, maximum=2.0),
-            _ratio("cost", cost.UNDER_LOAD, cost.CPU, BULLMQ.name, maximum=1.0),
-        ),
+        _cost(cost.CPU, "{:.0f} µs"),
+        _ratio("cost", cost.UNDER_LOAD, cost.CPU, NO_OP.name, maximum=2.0),
+        _ratio("cost", cost.UNDER_LOAD, cost.CPU, BULLMQ.name, maximum=1.0),
     ),
-    Goal(
+    _goal(
         "C2",
         "the same: what Redis writes",
         "file ≤ 3.0 × the body",
-        (
-            _cost(cost.FILE, "{:.2f} × the body", maximum=3.0),
-            *(_cost(count, "{:.2f} " + count) for count in cost.COUNTS),
-        ),
+        _cost(cost.FILE, "{:.2f} × the body", maximum=3.0),
+        *(_cost(count, "{:.2f} " + count) for count in cost.COUNTS),
     ),
-    Goal(
+    _goal(
         "C3",
         "memory of Redis for an event that is remembered",
         "≤ 60 bytes (≤ 40 with Redis 8.2)",
-        (_value("cost", memory.TABLE, memory.REMEMBERED, "{:.0f} bytes", maximum=60),),
+        _value("cost", memory.TABLE, memory.REMEMBERED, "{:.0f} bytes", maximum=60),
     ),
-    Goal(
+    _goal(
         "C4",
         "each handler more, of twelve",
         "file ≤ 0.4 × the body; CPU of Redis ≤ 8 µs",
-        (
-            _handler_more(cost.FILE, "{:.2f} × the body", maximum=0.4),
-            _handler_more(cost.REDIS_CPU, "{:.1f} µs", maximum=8),
-        ),
+        _handler_more(cost.FILE, "{:.2f} × the body", maximum=0.4),
+        _handler_more(cost.REDIS_CPU, "{:.1f} µs", maximum=8),
     ),
-    Goal(
+    _goal(
         "C5",
         "longest block: Redis by one script, with twelve handlers; the web process by a body of 11 MB, one record bad",
         "≤ 5 ms; ≤ 50 ms",
-        (
-            _value("cost", cost.BLOCKS, cost.SCRIPT, "{:.1f} ms", maximum=5),
-            _value("cost", cost.BLOCKS, cost.LOOP, "{:.0f} ms", maximum=50),
-        ),
+        _value("cost", cost.BLOCKS, cost.SCRIPT, "{:.1f} ms", maximum=5),
+        _value("cost", cost.BLOCKS, cost.LOOP, "{:.0f} ms", maximum=50),
     ),
 )
 
 RATE_GOALS: Final = (
-    Goal(
+    _goal(
         "P1",
         "acknowledge, 64 connections, one web process, fsync always",
         "≥ 1.0 × Starlette no-op; ≥ 1.0 × Fastify+BullMQ; ≥ 13 × naive RQ",
-        (
-            _value("acknowledge", AT_64, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", AT_64, _RATE, NO_OP.name, minimum=1.0),
-            _ratio("acknowledge", AT_64, _RATE, BULLMQ.name, minimum=1.0),
-            _ratio("acknowledge", AT_64, _RATE, NAIVE_RQ.name, minimum=13.0),
-        ),
+        _value("acknowledge", AT_64, _RATE, "{:,.0f}/s"),
+        _ratio("acknowledge", AT_64, _RATE, NO_OP.name, minimum=1.0),
+        _ratio("acknowledge", AT_64, _RATE, BULLMQ.name, minimum=1.0),
+        _ratio("acknowledge", AT_64, _RATE, NAIVE_RQ.name, minimum=13.0),
     ),
-    Goal(
+    _goal(
         "P2",
         "the same at 32 connections",
         "≥ 0.8 × Starlette no-op; p99 ≤ that of Fastify+BullMQ",
-        (
-            _value("acknowledge", AT_32, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", AT_32, _RATE, NO_OP.name, minimum=0.8),
-            _value("acknowledge", AT_32, "p99 ms", "p99 {:.1f} ms"),
-            _ratio("acknowledge", AT_32, "p99 ms", BULLMQ.name, maximum=1.0, label=f"the p99 of {BULLMQ.name}"),
-        ),
+        _value("acknowledge", AT_32, _RATE, "{:,.0f}/s"),
+        _ratio("acknowledge", AT_32, _RATE, NO_OP.name, minimum=0.8),
+        _value("acknowledge", AT_32, "p99 ms", "p99 {:.1f} ms"),
+        _ratio("acknowledge", AT_32, "p99 ms", BULLMQ.name, maximum=1.0, label=f"the p99 of {BULLMQ.name}"),
     ),
-    Goal(
+    _goal(
         "P3",
         "one connection, one request at a time",
         "p50 ≤ 1.5 × a bare fsynced RPUSH from redis-py",
-        (
-            _value("acknowledge", ONE_CONNECTION, "p50 ms", "p50 {:.2f} ms"),
-            _value("acknowledge", ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", maximum=1.5),
-        ),
+        _value("acknowledge", ONE_CONNECTION, "p50 ms", "p50 {:.2f} ms"),
+        _value("acknowledge", ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", maximum=1.5),
     ),
-    Goal(
+    _goal(
         "P4",
         "two web processes against one",
         "≥ 1.6 ×",
-        (
-            _value("acknowledge", TWO_PROCESSES, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", TWO_PROCESSES, _RATE, ONE_PROCESS, minimum=1.6, label="one process"),
-        ),
+        _value("acknowledge", TWO_PROCESSES, _RATE, "{:,.0f}/s"),
+        _ratio("acknowledge", TWO_PROCESSES, _RATE, ONE_PROCESS, minimum=1.6, label="one process"),
     ),
-    Goal(
+    _goal(
         "P5",
         "drain waiting callbacks of three reports, one expand and one deliver process, committed one a job",
         "≥ 8,000 callbacks/s; ≥ 60 × SimpleWorker with a job per callback",
-        (
-            _value("drain", drain.ONE_PER_JOB, drain.RATE, "{:,.0f}/s", minimum=8_000),
-            _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER.name, minimum=60.0),
-        ),
+        _value("drain", drain.ONE_PER_JOB, drain.RATE, "{:,.0f}/s", minimum=8_000),
+        _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER.name, minimum=60.0),
     ),
-    Goal(
+    _goal(
         "P6",
         "the same, committed as load at 64 connections leaves them",
         "≥ 15,000 callbacks/s; ≥ 1.0 × BullMQ, concurrency 50",
-        (
-            _value("drain", drain.UNDER_LOAD, drain.RATE, "{:,.0f}/s", minimum=15_000),
-            _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER.name, minimum=1.0),
-        ),
+        _value("drain", drain.UNDER_LOAD, drain.RATE, "{:,.0f}/s", minimum=15_000),
+        _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER.name, minimum=1.0),
     ),
-    Goal(
+    _goal(
         "P7",
         "everything at once, open loop at 3,000 callbacks/s",
         "no backlog growth; POST to handler p99 ≤ 250 ms",
-        (_no_growth(BUSY), _value("end_to_end", BUSY, "p99 ms", "p99 {:.0f} ms", maximum=250)),
+        _no_growth(BUSY),
+        _value("end_to_end", BUSY, "p99 ms", "p99 {:.0f} ms", maximum=250),
     ),
-    Goal(
+    _goal(
         "P8",
         "quiet, 20 callbacks/s",
         "POST to handler p50 ≤ 12 ms, p99 ≤ 40 ms",
-        (
-            _value("end_to_end", QUIET, "p50 ms", "p50 {:.1f} ms", maximum=12),
-            _value("end_to_end", QUIET, "p99 ms", "p99 {:.1f} ms", maximum=40),
-        ),
+        _value("end_to_end", QUIET, "p50 ms", "p50 {:.1f} ms", maximum=12),
+        _value("end_to_end", QUIET, "p99 ms", "p99 {:.1f} ms", maximum=40),
     ),
-    Goal(
+    _goal(
         "P9",
         "Redis memory",
         "waiting callback ≤ 1.5 × its body under load, ≤ 2 KiB alone; all given back",
-        (
-            _value("memory", memory.TABLE, "under load, x its body", "{:.2f} × its body under load", maximum=1.5),
-            _value("memory", memory.TABLE, "alone, bytes a callback", "{:,.0f} bytes alone", maximum=2048),
-            _value("memory", memory.TABLE, "not given back, % of the most", "{:.1f} % not given back", maximum=1.0),
-        ),
+        _value("memory", memory.TABLE, "under load, x its body", "{:.2f} × its body under load", maximum=1.5),
+        _value("memory", memory.TABLE, "alone, bytes a callback", "{:,.0f} bytes alone", maximum=2048),
+        _value("memory", memory.TABLE, "not given back, % of the most", "{:.1f} % not given back", maximum=1.0),
     ),
-    Goal(
+    _goal(
         "P10",
         "forward events to an endpoint answering in 50 ms, concurrency 32",
         "≥ 90 % of 32/0.05 s",
-        (
-            _value("forward", "200 events", forward.SHARE, "200 events: {:.0f} %", minimum=90),
-            _value("forward", "2,000 events", forward.SHARE, "2,000 events: {:.0f} %", minimum=90),
-        ),
+        _value("forward", "200 events", forward.SHARE, "200 events: {:.0f} %", minimum=90),
+        _value("forward", "2,000 events", forward.SHARE, "2,000 events: {:.0f} %", minimum=90),
     ),
-    Goal(
+    _goal(
         "P11",
         "standing still and starting",
         "each process < 0.5 % of a core idle, ≤ 70 MiB; `callbacks web` answers within 1 s",
-        (
-            _value("idle", idle.IDLE, "the most, % of a core", "{:.2f} % of a core", maximum=0.5),
-            _value("idle", idle.IDLE, "the most, MiB", "{:.0f} MiB", maximum=70),
-            _value("idle", idle.STARTING, "ms to the first 200", "{:.0f} ms", maximum=1000),
-        ),
+        _value("idle", idle.IDLE, "the most, % of a core", "{:.2f} % of a core", maximum=0.5),
+        _value("idle", idle.IDLE, "the most, MiB", "{:.0f} MiB", maximum=70),
+        _value("idle", idle.STARTING, "ms to the first 200", "{:.0f} ms", maximum=1000),
     ),
-    Goal(
+    _goal(
         "P12",
         "growth of the backlog, handlers, worker processes, bundles",
         "cost per callback (per report for bundles) flat within 20 %",
-        (
-            _flat(growth.BACKLOG, growth.COST, "µs"),
-            _flat(growth.HANDLERS, growth.COST_OF_DELIVERY, "µs each"),
-            _flat(growth.PROCESSES, growth.COST, "µs"),
-            _flat(growth.BUNDLES, growth.COST_OF_REPORT, "µs a report"),
-        ),
+        _flat(growth.BACKLOG, growth.COST, "µs"),
+        _flat(growth.HANDLERS, growth.COST_OF_DELIVERY, "µs each"),
+        _flat(growth.PROCESSES, growth.COST, "µs"),
+        _flat(growth.BUNDLES, growth.COST_OF_REPORT, "µs a report"),
     ),
-    Goal(
+    _goal(
         "P13",
         "each built-in handler beside a plain loop over its library",
         "≥ 0.7 ×",
-        tuple(
+        *(
             _ratio("throughput_of_handlers", handler, HANDLER_RATE, loop, minimum=0.7, label=f"{loop} ({handler})")
             for handler, loop in LOOPS.items()
         ),

@@ -36,12 +36,6 @@ def measure(run: Run) -> None:
         if name == PROCESSES and scale.name != "full":  # their starts take longer than all the rest
             continue
         run.compare(name, {f"{number:,}": partial(measure_point, number) for number in points})
-    run.remarks.append(
-        "With more handlers there is more to do for each callback: its cost is given for each of its deliveries."
-    )
-    run.remarks.append(
-        "More worker processes than cores share them; with two cores, two of them are as many as can work at once."
-    )
 
 
 def _drained(callbacks: int, reports: int = bodies.REPORTS, *, handlers: int = 1, **processes: Any) -> Measurements:

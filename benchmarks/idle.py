@@ -5,21 +5,20 @@ the share of a core and the memory of every process while it stands idle.
 """
 
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Final
 
 from benchmarks import bodies, command
 from benchmarks.command import Run
-from benchmarks.deployment import TOKEN, DeployedProcess, Deployment, TargetUrl
+from benchmarks.deployment import TOKEN, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements
+from benchmarks.one_connection import exchange
 from benchmarks.processor_time import cpu_seconds
 from callbacks.cli.ports import free_port
 
 STARTING: Final = "starting"
 IDLE: Final = "standing idle"
-_TIMEOUT_SECONDS: Final = 30.0
 # What a start does at once is no cost of standing still.
 _SETTLE_SECONDS: Final = 2.0
 
@@ -43,25 +42,27 @@ def _starting() -> Measurements:
 
 def _is_accepted(url: TargetUrl, request: bytes) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", url.port), timeout=_TIMEOUT_SECONDS) as connection:
-            connection.sendall(request)
-            return connection.recv(64).startswith(b"HTTP/1.1 200 ")
-    except OSError:
+        with url.connect() as connection:
+            exchange(connection, request)
+    except (OSError, MeasurementFailed):
         return False
+    return True
 
 
 def _idle(seconds: float) -> Measurements:
     with Deployment() as deployment:
-        expand, deliver = deployment.workers()
         # A port of its own, as the operators' page would otherwise want its usual one.
         parts = {
-            "expand": expand,
-            "deliver": deliver,
+            **dict(zip(("expand", "deliver"), deployment.workers(), strict=True)),
             "ops": deployment.callbacks("ops", "--port", str(free_port())),
             "web": deployment.web_process()[1],
         }
         time.sleep(_SETTLE_SECONDS)
-        processes = {name: pid for what, process in parts.items() for name, pid in _named(what, process)}
+        processes = {
+            f"{what}, process {number}": pid
+            for what, process in parts.items()
+            for number, pid in enumerate(process.process_ids())
+        }
         before = {name: sum(cpu_seconds(pid)) for name, pid in processes.items()}
         started = time.monotonic()
         time.sleep(seconds)
@@ -73,13 +74,6 @@ def _idle(seconds: float) -> Measurements:
         measured["the most, % of a core"] = max(value for name, value in measured.items() if name.endswith("core"))
         measured["the most, MiB"] = max(value for name, value in measured.items() if name.endswith("MiB"))
         return measured
-
-
-def _named(what: str, process: DeployedProcess) -> list[tuple[str, int]]:
-    own, *workers = process.process_ids()
-    if not workers:
-        return [(what, own)]
-    return [(f"{what}'s supervisor", own), *((f"{what}'s worker", pid) for pid in workers)]
 
 
 def _resident_bytes(pid: int) -> int:

@@ -102,12 +102,7 @@ async def _post_all(reports: Sequence[ReportEvent]) -> None:
         await asyncio.gather(*(post() for _ in range(CONCURRENCY)))
 
 
-LOOPS: Final[dict[str, Callable[[Sequence[Sequence[ReportEvent]]], None]]] = {
-    "stream": stream,
-    "jsonl": jsonl,
-    "sql": sql,
-    "forward": forward,
-}
+LOOPS: Final = {loop.__name__: loop for loop in (stream, jsonl, sql, forward)}
 
 
 def _handler_run(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], None]:

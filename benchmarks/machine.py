@@ -5,7 +5,6 @@ import platform
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -50,7 +49,7 @@ def describe(folder: Path) -> Machine:
     p50_ms, p99_ms = _fsync_ms(folder)
     output = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout
     return Machine(
-        cores=_cores(),
+        cores=len(os.sched_getaffinity(0)),
         cpu=_cpu(),
         kernel=platform.release(),
         python=platform.python_version(),
@@ -92,15 +91,6 @@ def _cpu() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _cores() -> int:
-    """Return how many processors this process may use."""
-    if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return cores
 
 
 def _fsync_ms(folder: Path) -> tuple[float, float]:

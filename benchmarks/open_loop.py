@@ -7,6 +7,7 @@ would show in the figures.
 """
 
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from msgspec import Struct
 from benchmarks import bodies
 from benchmarks.deployment import REPOSITORY, MeasurementFailed, TargetUrl
 from benchmarks.measurements import percentile
+from benchmarks.one_connection import read_answer
 
 # Below select's 1,024, and more than a server that keeps up ever needs.
 MAX_CONNECTIONS: Final = 256
@@ -34,7 +36,6 @@ class Sent(Struct, frozen=True):
     rate: float
     start_ns: int
     not_200: int
-    connections: int
     acknowledged_p50_ms: float
     acknowledged_p99_ms: float
     late_max_ms: float
@@ -43,35 +44,6 @@ class Sent(Struct, frozen=True):
     def due_ns(self, number: int) -> int:
         """Return when the callback of this number was due."""
         return self.start_ns + int((number - self.first) / self.rate * 1e9)
-
-
-class _Sender:
-    """A connection, and the callback that it waits for an answer to."""
-
-    def __init__(self, url: TargetUrl) -> None:
-        self.socket = url.connect()
-        self.due_ns = 0
-        self._received = b""
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def send(self, request: bytes, due_ns: int) -> None:
-        self.due_ns = due_ns
-        self._received = b""
-        self.socket.sendall(request)
-
-    def answer(self) -> bytes | None:
-        """Read on; give the answer's head when all of it is there, and b"" if the other side hung up."""
-        got = self.socket.recv(65536)
-        self._received += got
-        head, blank, body = self._received.partition(b"\r\n\r\n")
-        if not got:
-            return b""
-        if not blank:
-            return None
-        length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
-        return head if len(body) >= int(length or 0) else None
 
 
 def start(url: TargetUrl, rate: float, seconds: float, first: int) -> "subprocess.Popen[str]":
@@ -93,9 +65,9 @@ def send(url: TargetUrl, *, rate: float, seconds: float, first: int) -> Sent:
     """Send `rate` callbacks a second for `seconds`, and wait for their answers."""
     parts = url.request(bodies.template()).split(bodies.NUMBER_MARK.encode())
     number, total = 0, max(1, round(rate * seconds))
-    senders = [_Sender(url)]
-    free: deque[_Sender] = deque(senders)
-    waiting: list[_Sender] = []
+    free: deque[socket.socket] = deque([url.connect()])
+    # When what a connection waits for was due.
+    waiting: dict[socket.socket, int] = {}
     latencies_ms: list[float] = []
     not_200 = 0
     late_ns = 0
@@ -103,50 +75,34 @@ def send(url: TargetUrl, *, rate: float, seconds: float, first: int) -> Sent:
     while number < total or waiting:
         now_ns = time.monotonic_ns()
         due_ns = start_ns + int(number / rate * 1e9)
-        while number < total and due_ns <= now_ns and (free or len(senders) < MAX_CONNECTIONS):
-            if not free:
-                senders.append(_Sender(url))
-                free.append(senders[-1])
-            sender = free.popleft()
-            sender.send((b"%0*d" % (bodies.NUMBER_DIGITS, first + number)).join(parts), due_ns)
-            waiting.append(sender)
+        while number < total and due_ns <= now_ns and (free or len(waiting) < MAX_CONNECTIONS):
+            connection = free.popleft() if free else url.connect()
+            connection.sendall((b"%0*d" % (bodies.NUMBER_DIGITS, first + number)).join(parts))
+            waiting[connection] = due_ns
             late_ns = max(late_ns, now_ns - due_ns)
             number += 1
             due_ns = start_ns + int(number / rate * 1e9)
             now_ns = time.monotonic_ns()
         pause = _TIMEOUT_SECONDS
-        if number < total:
-            pause = max(0.0, (due_ns - now_ns) / 1e9) if free or len(senders) < MAX_CONNECTIONS else pause
+        if number < total and (free or len(waiting) < MAX_CONNECTIONS):
+            pause = max(0.0, (due_ns - now_ns) / 1e9)
         ready, _, _ = select.select(waiting, (), (), pause)
         if not ready and pause == _TIMEOUT_SECONDS:
             not_200 += len(waiting)
             break
         now_ns = time.monotonic_ns()
-        for sender in ready:
-            head = sender.answer()
-            if head is None:
-                continue
-            waiting.remove(sender)
+        for connection in ready:
+            latencies_ms.append((now_ns - waiting.pop(connection)) / 1e6)
+            head = read_answer(connection)
             not_200 += not head.startswith(b"HTTP/1.1 200 ")
-            latencies_ms.append((now_ns - sender.due_ns) / 1e6)
             if head:
-                free.append(sender)
+                free.append(connection)
             else:
-                sender.socket.close()
-                senders.remove(sender)
-    for sender in senders:
-        sender.socket.close()
-    return Sent(
-        first,
-        number,
-        rate,
-        start_ns,
-        not_200,
-        len(senders),
-        percentile(latencies_ms, 0.5),
-        percentile(latencies_ms, 0.99),
-        late_ns / 1e6,
-    )
+                connection.close()
+    for connection in (*free, *waiting):
+        connection.close()
+    p50_ms, p99_ms = (percentile(latencies_ms, share) for share in (0.5, 0.99))
+    return Sent(first, number, rate, start_ns, not_200, p50_ms, p99_ms, late_ns / 1e6)
 
 
 def main() -> None:

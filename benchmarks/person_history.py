@@ -130,51 +130,26 @@ def _insert_rows(connection: Connection, first: int, end: int, *, numbers: int) 
         + '","from":"Fortytwo","client_message_id":"c-1","error_code":0}'
     )
     time = literal(_NEWEST, messages.c.last_received_at.type)
-    common = {
-        "channel": _text("SMS"),
-        "api_job_id": _text("8de46f30-6b0f"),
-        "client_job_id": _text("autumn"),
-        "source": _text("main"),
-    }
-    report = {
-        **common,
-        "message_id": message_id,
-        "status": _text("DELIVRD"),
-        "is_final": literal(True),
-        "recipient": number,
-        "sender": _text("Fortytwo"),
-    }
-    message = {
-        **report,
-        "recipient_key": number,
-        "first_received_at": time,
-        "last_received_at": time,
-        "status_rank": _text("6:") + digest,
-    }
+    common = {"channel": "SMS", "api_job_id": "8de46f30-6b0f", "client_job_id": "autumn", "source": "main"}
+    report = common | {"message_id": message_id, "status": "DELIVRD", "recipient": number, "sender": "Fortytwo"}
+    report["is_final"] = literal(True)
+    seen = {"first_received_at": time, "last_received_at": time}
+    message = report | seen | {"recipient_key": number, "status_rank": _text("6:") + digest}
     _insert(connection, messages, message, select(counted))
+    stored = {"received_at": time, "raw": raw}
     for part in range(_REPORTS):
-        _insert(
-            connection,
-            statuses,
-            {**report, "event_id": digest + f"-{part}", "received_at": time, "raw": raw},
-            select(counted),
-        )
-    reply = {
-        **common,
-        "event_id": _text("r-") + digest,
-        "reply_message_id": _text("r-") + cast(i, Text),
-        "received_at": time,
-        "sender": number,
-        "sender_key": number,
-        "recipient": _text("Fortytwo"),
-        "text": _text("see you at eight"),
-        "raw": raw,
-    }
+        _insert(connection, statuses, report | stored | {"event_id": digest + f"-{part}"}, select(counted))
+    reply = (
+        common | stored | {"sender": number, "sender_key": number, "recipient": "Fortytwo", "text": "see you at eight"}
+    )
+    reply |= {"event_id": _text("r-") + digest, "reply_message_id": _text("r-") + cast(i, Text)}
     _insert(connection, replies, reply, select(counted).where(i % _MESSAGES_PER_REPLY == 0))
 
 
 def _insert(connection: Connection, table: Table, values: dict[str, Any], rows: Select[Any]) -> None:
-    connection.execute(insert(table).from_select(list(values), rows.with_only_columns(*values.values())))
+    """Insert a row for each of `rows`, with these values: texts, or what the database computes."""
+    columns = [_text(value) if isinstance(value, str) else value for value in values.values()]
+    connection.execute(insert(table).from_select(list(values), rows.with_only_columns(*columns)))
 
 
 def _iterate_failures(redis: Any, index: str) -> Iterator[dict[bytes, bytes]]:

@@ -1,14 +1,13 @@
 """Tables from the results that are kept: `python -m benchmarks.table`.
 
-docs/performance.md has the goals with what was measured, and what a load needs (--sizing); the README a --summary.
-A table is between two marks, which the file must have; `make docs` replaces everything between them.
+docs/performance.md has the goals with what was measured, and what a load needs (--sizing); the README a --summary:
+`make docs` writes them.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -16,11 +15,6 @@ from benchmarks import goals, sizing, summary
 from benchmarks.command import RESULTS
 from benchmarks.goals import CheckResult
 from benchmarks.measurements import Results
-
-BEGIN: Final = "<!-- benchmarks: made by python -m benchmarks.table -->"
-BEGIN_SIZING: Final = "<!-- benchmarks: made by python -m benchmarks.table --sizing -->"
-BEGIN_SUMMARY: Final = "<!-- benchmarks: made by python -m benchmarks.table --summary -->"
-END: Final = "<!-- /benchmarks -->"
 
 
 def main() -> int:
@@ -68,15 +62,6 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     absent = sorted({name for one in results.values() for name in one.absent})
     if absent:
         yield f"Absent: {', '.join(absent)}."
-
-
-def replace_table(text: str, table: str, *, begin: str = BEGIN, end: str = END) -> str:
-    """Return `text` with the table between its marks. Raise ValueError if they are not there, once and in order."""
-    before, found, rest = text.partition(begin)
-    _, ended, after = rest.partition(end)
-    if not found or not ended or begin in rest:
-        raise ValueError(f"the file needs the lines {begin} and {end}, the first of them once")
-    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _texts(checked: list[CheckResult]) -> Iterator[str]:

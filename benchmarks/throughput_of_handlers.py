@@ -24,7 +24,6 @@ LOOPS: Final = {
     "sql, PostgreSQL": "executemany",
     "forward": "a loop of httpx",
 }
-_TIMEOUT_SECONDS: Final = 300.0
 # A request takes half a millisecond, a line some microseconds.
 _FEWER: Final = 10
 
@@ -48,8 +47,10 @@ def _run_side(side: str, *, handler: str, number: int, database: str) -> Measure
         if handler == "forward":
             environment |= endpoint.start(deployment, 0)
         arguments = [side, handler, str(number), str(min(A_BATCH, number))]
-        process = deployment.start(side, [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment)
-        process.wait(handler, seconds=_TIMEOUT_SECONDS)
+        process = deployment.start(
+            f"{side} {handler}", [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment
+        )
+        process.wait()
         measured: Measurements = msgspec.json.decode(process.output.splitlines()[-1], type=dict[str, float])
     return measured
 

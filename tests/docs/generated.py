@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from benchmarks import capacity, sizing, summary, table
+from benchmarks import capacity, sizing, summary
 from benchmarks.command import RESULTS
+from benchmarks.table import lines as goals_tables
+from benchmarks.table import read as read_results
 from shared import settings
 from shared.opt_outs import IN_WORDS, OUT_WORDS
 from tests.acceptance.masked_outlets import OUTLETS
@@ -19,6 +21,9 @@ from workers.handlers.forward.rules import RULES
 from workers.personal_data import stores
 
 _WORDS: Final = ("none", "standard output")
+_GOALS: Final = "<!-- benchmarks: made by python -m benchmarks.table -->"
+_SIZING: Final = "<!-- benchmarks: made by python -m benchmarks.table --sizing -->"
+_SUMMARY: Final = "<!-- benchmarks: made by python -m benchmarks.table --summary -->"
 
 
 def settings_tables() -> Iterator[str]:
@@ -78,12 +83,12 @@ def unreachable_list() -> Iterator[str]:
 
 # Page, first mark, and what is between it and its end.
 PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
-    ("README.md", table.BEGIN_SUMMARY, lambda: summary.lines(table.read(RESULTS))),
-    ("docs/performance.md", table.BEGIN, lambda: table.lines(table.read(RESULTS))),
-    ("docs/performance.md", table.BEGIN_SIZING, lambda: sizing.lines(table.read(RESULTS))),
-    ("docs/scaling.md", "<!-- scaling: made by make docs -->", lambda: capacity.lines(table.read(RESULTS))),
-    ("docs/scaling.md", "<!-- limits: made by make docs -->", lambda: capacity.limit_lines(table.read(RESULTS))),
-    ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(table.read(RESULTS))),
+    ("README.md", _SUMMARY, lambda: summary.lines(read_results(RESULTS))),
+    ("docs/performance.md", _GOALS, lambda: goals_tables(read_results(RESULTS))),
+    ("docs/performance.md", _SIZING, lambda: sizing.lines(read_results(RESULTS))),
+    ("docs/scaling.md", "<!-- scaling: made by make docs -->", lambda: capacity.lines(read_results(RESULTS))),
+    ("docs/scaling.md", "<!-- limits: made by make docs -->", lambda: capacity.limit_lines(read_results(RESULTS))),
+    ("docs/scaling.md", "<!-- cells: made by make docs -->", lambda: capacity.cell_lines(read_results(RESULTS))),
     ("docs/settings.md", "<!-- settings: made by make docs -->", settings_tables),
     ("docs/privacy.md", "<!-- stores: made by make docs -->", stores_table),
     ("docs/privacy.md", "<!-- outlets: made by make docs -->", outlets_table),
@@ -115,9 +120,13 @@ FILES: Final[tuple[tuple[str, Callable[[], Iterator[str]]], ...]] = (
 
 
 def written(text: str, begin: str, lines: Iterator[str]) -> str:
-    """Return `text` with the lines between the mark and its end."""
-    name = begin.split()[1].rstrip(":")
-    return table.replace_table(text, "\n".join(lines), begin=begin, end=f"<!-- /{name} -->")
+    """Return `text` with the lines between the mark and its end. Raise ValueError unless both are there, in order."""
+    end = f"<!-- /{begin.split()[1].rstrip(':')} -->"
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended or begin in rest:
+        raise ValueError(f"the page needs the lines {begin} and {end}, the first of them once")
+    return "\n".join((f"{before}{begin}", *lines, f"{end}{after}"))
 
 
 def main() -> None:

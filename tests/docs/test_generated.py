@@ -21,3 +21,13 @@ def test_each_mark_of_a_page_is_of_a_part() -> None:
     }
 
     assert marks == {(page, begin) for page, begin, _ in generated.PARTS}
+
+
+BEGIN = "<!-- part: made by make docs -->"
+END = "<!-- /part -->"
+
+
+@pytest.mark.parametrize("text", ["no marks", f"{BEGIN} {BEGIN} {END}", f"{END} {BEGIN}"])
+def test_a_page_without_the_marks_is_not_changed(text: str) -> None:
+    with pytest.raises(ValueError, match="needs the lines"):
+        generated.written(text, BEGIN, iter(["a part"]))

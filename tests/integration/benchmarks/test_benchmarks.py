@@ -95,12 +95,6 @@ def test_what_it_took_is_divided_by_callbacks_and_added_up(
     assert measured["callbacks"] == 10
 
 
-@pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
-def test_a_file_without_the_marks_is_not_changed(text: str) -> None:
-    with pytest.raises(ValueError, match="needs the lines"):
-        table.replace_table(text, "a table")
-
-
 def test_contestants_take_turns() -> None:
     turns: list[str] = []
 
