@@ -102,7 +102,6 @@ OF_LARGE: Final = [
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
-    "shared.compact_events:report_values",
     "shared.events:_complete",
     "shared.events:_complete_report",
     "shared.events:decode_each",
