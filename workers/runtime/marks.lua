@@ -32,27 +32,40 @@ local function read_generations(key, now)
   return living, ended
 end
 
--- Return the marks that one argument holds.
+-- Return the marks that one argument holds. `struct` cuts many of them in one call, and returns where it ended behind them.
 local function cut_marks(text)
-  local marks = {}
-  for first = 1, #text, MARK_BYTES do marks[#marks + 1] = text:sub(first, first + MARK_BYTES - 1) end
+  local marks, members = {}, MARK_BYTES * MAX_MEMBERS
+  for first = 1, #text, members do
+    local number = math.min(members, #text - first + 1) / MARK_BYTES
+    local cut = {struct.unpack(('c' .. MARK_BYTES):rep(number), text, first)}
+    for i = 1, number do marks[#marks + 1] = cut[i] end
+  end
   return marks
+end
+
+-- What `group_marks` returned, by the list of marks and the number of sets: to look marks up, and to add them after that.
+local groups_made = {}
+
+-- Return which of these marks belong to each set of a generation that has `sets` sets, by the number of the set.
+local function group_marks(marks, sets)
+  if sets == 1 then return {[0] = marks} end
+  local made = groups_made[marks] or {}
+  groups_made[marks] = made
+  if made[sets] then return made[sets] end
+  local groups = {}
+  for _, mark in ipairs(marks) do
+    local high, low = mark:byte(1, 2)
+    local number = (high * 256 + low) % sets
+    local members = groups[number]
+    if members then members[#members + 1] = mark else groups[number] = {mark} end
+  end
+  made[sets] = groups
+  return groups
 end
 
 -- Call `act(key, marks, first, last)` for each set of a generation that these marks belong to.
 local function for_each_set(generation, marks, act)
-  local by_set = {}
-  if generation.sets == 1 then
-    by_set[0] = marks
-  else
-    for _, mark in ipairs(marks) do
-      local high, low = mark:byte(1, 2)
-      local number = (high * 256 + low) % generation.sets
-      local members = by_set[number]
-      if members then members[#members + 1] = mark else by_set[number] = {mark} end
-    end
-  end
-  for number, members in pairs(by_set) do
+  for number, members in pairs(group_marks(marks, generation.sets)) do
     for first = 1, #members, MAX_MEMBERS do
       act(generation.prefix .. number, members, first, math.min(first + MAX_MEMBERS - 1, #members))
     end
