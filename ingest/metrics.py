@@ -1,6 +1,7 @@
 """What the web process counts for /metrics: accepted callbacks, answers, batches, and how long each took."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -66,8 +67,8 @@ class MeasuredStore:
         destination = await self._store.write(batch)
         self._seconds.observe(time.perf_counter() - began_seconds)
         self._sizes.observe(len(batch))
-        for entry in batch:
-            self._metrics.add((ACCEPTED, counted_kind(entry.kind), entry.source))
+        for (kind, source), number in Counter((entry.kind, entry.source) for entry in batch).items():
+            self._metrics.add((ACCEPTED, counted_kind(kind), source), number)
         return destination
 
     async def close(self) -> None:

@@ -85,10 +85,9 @@ class RedisStore:
             raise StoreUnavailable(reason)
 
     def _commands(self, batch: Sequence[BatchEntry]) -> list[Command]:
-        commands = batches.commit_commands(
-            [entry for entry in batch if isinstance(entry, Accepted)],
-            [entry for entry in batch if isinstance(entry, Quarantined)],
-        )
+        accepted = [entry for entry in batch if isinstance(entry, Accepted)]
+        quarantined = [entry for entry in batch if isinstance(entry, Quarantined)] if len(accepted) < len(batch) else []
+        commands = batches.commit_commands(accepted, quarantined)
         return [("MULTI",), *commands, ("EXEC",)]
 
     async def _execute(self, transaction: Sequence[Command], barrier: Barrier) -> None:

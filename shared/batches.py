@@ -133,8 +133,11 @@ def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quaranti
             ("HSET", keys.job(job_id), *_pairs(expand_job(accepted))),
             ("RPUSH", _EXPAND_KEY, job_id),
         )
+        received: defaultdict[wire.Kind, int] = defaultdict(int)
         for callback in accepted:
-            counts[keys.counter(counted_kind(callback.kind), "received")] += callback.records
+            received[callback.kind] += callback.records
+        for kind, records in received.items():
+            counts[keys.counter(counted_kind(kind), "received")] += records
     for entry in quarantined:
         if entry.refused:
             commands += _keep_once_commands(entry)
