@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from shared import failure_fields, keys, queues, wire
 from shared.keys import CountedKind
+from shared.stored_callback import StoredCallback
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -66,21 +67,10 @@ class TracedAccepted(Accepted, frozen=True, gc=False, array_like=True):
     trace: str = ""
 
 
-class _StoredCallback(Struct, frozen=True, gc=False, array_like=True):
-    """A callback as its job has it."""
-
-    kind: wire.Kind
-    source: str
-    received_ms: int
-    records: int
-    body: Raw
-    trace: str = ""
-
-
 _BRACKETS: Final = frozenset("{}[]")
 _validate: Final = msgspec.json.Decoder(Raw).decode
 _decode_string: Final = msgspec.json.Decoder(str).decode
-_decode_stored: Final = msgspec.json.Decoder(_StoredCallback).decode
+_decode_stored: Final = msgspec.json.Decoder(StoredCallback).decode
 
 
 class Quarantined(Struct, frozen=True, kw_only=True):
@@ -161,11 +151,12 @@ def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
     return fields
 
 
-def decode_callback(stored: Raw) -> Accepted:
+def decode_callback(stored: StoredCallback | Raw) -> Accepted:
     """Return a callback of an expand job, which is a TracedAccepted if it is traced. Raises msgspec.DecodeError."""
-    read = _decode_stored(stored)
-    body = bytes(read.body)
-    text = _decode_string(body) if body.startswith(b'"') else body.decode()
+    read = _decode_stored(stored) if isinstance(stored, Raw) else stored
+    text = str(read.body, "utf-8")
+    if text[0] == '"':
+        text = _decode_string(text)
     if read.trace:
         return TracedAccepted(read.kind, read.source, read.received_ms, read.records, text, read.trace)
     return Accepted(read.kind, read.source, read.received_ms, read.records, text)

@@ -20,6 +20,7 @@ import redis
 from rq.job import Job, JobStatus, Retry
 
 from shared import sealed_data
+from shared.stored_callback import StoredCallback
 
 EXPAND: Final = "expand"
 EXPAND_JOB: Final = "workers.jobs.expand"
@@ -56,6 +57,7 @@ _EXPAND_CALL: Final = b'["%b"' % EXPAND_JOB.encode()
 _EVENTS: Final = b'"\\u0000"'
 # A call as RQ's Job serialises it: function, instance, args, kwargs.
 _decode_call: Final = msgspec.json.Decoder(tuple[str, Any, list[int | str | list[msgspec.Raw]], Any]).decode
+_decode_expansion: Final = msgspec.json.Decoder(tuple[str, Any, tuple[int, list[StoredCallback]], Any]).decode
 _decode_events: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -70,7 +72,7 @@ class EventsMissing(ValueError):
 class JsonSerializer:
     """How RQ reads and writes job data: as JSON, because a client that can write to Redis must not run code.
 
-    msgspec reads it, because orjson does not keep an integer beyond 64 bits. Of our jobs the callbacks or events stay
+    msgspec reads it, because orjson does not keep an integer beyond 64 bits. Of our jobs the bodies or events stay
     undecoded (msgspec.Raw): they are decoded once, where their type is known.
     """
 
@@ -84,7 +86,7 @@ class JsonSerializer:
         """Read JSON, with what is sealed in it. Raise sealed_data.Sealed if that cannot be opened."""
         plain = unseal_call(data)
         try:
-            return _decode_call(plain)
+            return _read_call(plain)
         except msgspec.ValidationError:  # not a job, or one of another release
             return msgspec.json.decode(plain)
 
@@ -205,18 +207,27 @@ def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
 def parse_arguments(data: bytes, portions: Sequence[bytes] | None = ()) -> list[Any]:
     """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
-    Its callbacks or events are undecoded (msgspec.Raw); `portions` are those of its events that are stored apart, None
-    if one of them is missing. Raise msgspec.DecodeError or ValueError if it is not a job of this service, is one of a
-    newer release, or is sealed with a key that this process does not have; and EventsMissing.
+    Its callbacks are StoredCallback, or undecoded (msgspec.Raw) if one of them is none; its events are undecoded.
+    `portions` are those of its events that are stored apart, None if one of them is missing. Raise msgspec.DecodeError
+    or ValueError if it is not a job of this service, is one of a newer release, or is sealed with a key that this
+    process does not have; and EventsMissing.
     """
     plain = unseal_call(decompress(data))
     try:
-        _, _, args, _ = _decode_call(plain)
+        _, _, args, _ = _read_call(plain)
     except msgspec.ValidationError:
         _, _, args, _ = msgspec.json.decode(plain)
         check_version(args)
         raise
     return with_portions(check_version(args), portions)
+
+
+def _read_call(plain: bytes) -> tuple[str, Any, list[Any], Any]:
+    if is_expand_job(plain):
+        with contextlib.suppress(msgspec.ValidationError):
+            function, instance, args, options = _decode_expansion(plain)
+            return function, instance, list(args), options
+    return _decode_call(plain)
 
 
 def decompress(data: bytes) -> bytes:

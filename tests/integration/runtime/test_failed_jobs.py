@@ -29,6 +29,7 @@ from workers.runtime.claim import ClaimStep
 IN_EXPAND = {
     "shared.batches:decode_callback": 3,
     "shared.queues:parse_arguments": 0,
+    "shared.queues:_read_call": 3,
     "shared.queues:check_version": 3,
     "shared.queues:decompress": 0,
     "shared.queues:is_expand_job": 3,
@@ -47,6 +48,7 @@ IN_EXPAND = {
 }
 IN_DELIVER = {
     "shared.queues:parse_arguments": 0,
+    "shared.queues:_read_call": 4,
     "shared.queues:check_version": 4,
     "shared.queues:decompress": 0,
     "shared.queues:is_expand_job": 4,

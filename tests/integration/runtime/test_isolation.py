@@ -26,6 +26,7 @@ ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError,
 OF_THE_JOB: Final = {
     "shared.batches:decode_callback",
     "shared.queues:parse_arguments",
+    "shared.queues:_read_call",
     "shared.queues:check_version",
     "shared.queues:decompress",
     "shared.queues:is_expand_job",
