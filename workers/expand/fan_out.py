@@ -34,6 +34,7 @@ from workers.runtime.settlement import (
     settlement_arguments,
 )
 
+_encode: Final = msgspec.json.Encoder().encode
 # Small beside a chunk: a chunk is full as soon as the next item may not fit.
 MAX_ITEM_EVENTS: Final = 10
 
@@ -194,6 +195,7 @@ class FanOutStep:
         arguments = settlement_arguments(run_id, settlements)
         names, groups = list(handlers), _group_events(events)
         marks = [mark for group in groups.values() for position in group for mark in events[position].marks]
+        encoded = [[event for position in group for event in events[position].events] for group in groups.values()]
         arguments += (
             mark_seconds,
             keys.seen_handlers(names),
@@ -208,13 +210,13 @@ class FanOutStep:
                 (
                     *traits,
                     *_texts(
-                        [event for position in group for event in events[position].events],
+                        those,
                         handler=_only_handler(names, traits[1]),
                         max_events=max_events,
                         is_only_group=len(groups) == 1,
                     ),
                 )
-                for traits, group in groups.items()
+                for traits, those in zip(groups, encoded, strict=True)
             ],
         )
         append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
@@ -230,8 +232,8 @@ class FanOutStep:
             raise StaleRun
         new, duplicates, new_of_groups, reused = numbers
         results = tuple(
-            FanOutGroup(mask, sum(events[position].records for position in group), number)
-            for ((_, mask, _), group), number in zip(groups.items(), new_of_groups, strict=False)
+            FanOutGroup(mask, len(those), number)
+            for (_, mask, _), those, number in zip(groups, encoded, new_of_groups, strict=False)
         )
         order = _positions_in_groups(events, groups) if duplicates else []
         return FanOutResult(new, tuple(sorted(order[position - 1] for position in duplicates)), results, reused)
@@ -246,7 +248,7 @@ def _group_events(events: Sequence[FanOutEvents]) -> dict[tuple[str, str, int], 
     """Return the positions of those that have the same kind, mask and number of marks, by these."""
     groups: dict[tuple[str, str, int], list[int]] = {}
     for position, one in enumerate(events):
-        groups.setdefault((one.kind, one.mask, one.marks_of_each), []).append(position)
+        groups.setdefault((one.kind, one.mask, len(one.marks) // len(one.events)), []).append(position)
     return groups
 
 
@@ -275,7 +277,7 @@ def _texts(events: Sequence[bytes], *, handler: str | None, max_events: int, is_
     rows: list[tuple[Argument, ...]] = []
     for first in range(0, len(events), max_events):
         part = events[first : first + max_events]
-        lengths, json = " ".join(map(str, map(len, part))), b",".join(part)
+        lengths, json = _encode([*map(len, part)]), b",".join(part)
         if handler is not None and (is_only_group or len(part) == max_events):
             head, tail = queues.delivery_ends(handler)
             rows.append((len(part), lengths, "data", b"%b%b%b" % (head, json, tail)))

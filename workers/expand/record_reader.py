@@ -16,6 +16,7 @@ from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.events import Event, ReplyEvent, ReportTraits, carrier_id
+from shared.keys import CountedKind
 from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, UNKNOWN_STATUS, Metrics
 from shared.rate_limited_log import RateLimitedLog
 from shared.schema import STATUSES
@@ -127,14 +128,15 @@ class RecordReader:
     def _offer(self, event: Event | ReportTraits, ids: list[str], encoded: list[bytes]) -> FanOutEvents:
         # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.
         tested: tuple[object, ...]
-        if event.kind == "report":
-            tested, marks = (event.source, event.channel, event.status), ids
+        kind: CountedKind
+        if isinstance(event, ReplyEvent):
+            wish = opt_outs.wish(event.text) if self._reads_wishes else None
+            kind, marks, tested = "reply", _marks_of_reply(event), ("reply", event.source, event.channel, wish)
+        else:
+            kind, marks, tested = "report", ids, (event.source, event.channel, event.status)
             if event.status not in STATUSES:
                 self._count_unknown_status(event.status)
-        else:
-            wish = opt_outs.wish(event.text) if self._reads_wishes else None
-            tested, marks = ("reply", event.source, event.channel, wish), _marks_of_reply(event)
-        return FanOutEvents(event.kind, self._masks.get(tested) or self._find_mask(tested, event), marks, encoded)
+        return FanOutEvents(kind, self._masks.get(tested) or self._find_mask(tested, event), marks, encoded)
 
     def _find_mask(self, tested: tuple[object, ...], event: Event | ReportTraits) -> str:
         mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)

@@ -58,18 +58,13 @@ class FanOutEvents(Struct, frozen=True, gc=False):
         """How many they are."""
         return len(self.events)
 
-    @property
-    def marks_of_each(self) -> int:
-        """How many marks each event has."""
-        return len(self.marks) // len(self.events)
-
     def parts(self, size: int) -> "Iterator[FanOutEvents]":
         """Yield them in parts of up to `size` events."""
         return (self.part(first, first + size) for first in range(0, len(self.events), size))
 
     def part(self, first: int, last: int | None = None) -> "FanOutEvents":
         """Return the events from `first` up to, not including, `last`."""
-        of_each = self.marks_of_each
+        of_each = len(self.marks) // len(self.events)
         marks = self.marks[first * of_each : None if last is None else last * of_each]
         return FanOutEvents(self.kind, self.mask, marks, self.events[first:last])
 
