@@ -22,7 +22,7 @@ while position < #ARGV do
   local is_there = is_as_read and (redis.call('LREM', KEYS[1], 1, id) + redis.call('ZREM', KEYS[2], id)) > 0
   if is_there then
     for _, part in ipairs(parts) do
-      release_portions(prefix .. part)
+      release_portions(prefix .. part, redis.call('HGET', prefix .. part, 'portions'))
       redis.call('UNLINK', prefix .. part)
     end
     redis.call('DEL', coalesced_prefix .. id)

@@ -24,7 +24,7 @@ if not waits(holder) then return 0 end
 if holder ~= id and not redis.call('LPOS', coalesced_prefix .. holder, id) then return 0 end
 
 local fields = next_list()
-release_portions(key)
+release_portions(key, redis.call('HGET', key, 'portions'))
 if #fields > 0 then
   redis.call('HDEL', key, 'progress', 'finished')
   redis.call('HSET', key, unpack(fields))

@@ -16,10 +16,9 @@ local function count_portion_bytes(names)
   return sum
 end
 
--- Count down, for each portion of a job, the jobs that need it; delete a portion at 0. If its number was deleted or
--- overwritten by hand, keep it: reap_portions.lua counts its jobs.
-local function release_portions(job)
-  local names = redis.call('HGET', job, 'portions')
+-- Count down, for each portion that a job's field `names`, the jobs that need it; delete a portion at 0. If its number
+-- was deleted or overwritten by hand, keep it: reap_portions.lua counts its jobs.
+local function release_portions(job, names)
   if not names then return end
   redis.call('HDEL', job, 'portions')
   for name in names:gmatch('%S+') do

@@ -26,7 +26,7 @@ for i = 1, next_number() do
   require_type('hash', failures[i].key)
 end
 
-release_portions(KEYS[2])
+release_portions(KEYS[2], redis.call('HGET', KEYS[2], 'portions'))
 redis.call('DEL', KEYS[2], KEYS[5], KEYS[6])
 redis.call('ZREM', KEYS[1], member)
 redis.call('SREM', KEYS[7], member)

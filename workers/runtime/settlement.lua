@@ -20,9 +20,10 @@ end
 local function is_current()
   if redis.call('HEXISTS', run, 'data') == 0 then return false end
   for _, s in ipairs(settlements) do
-    if redis.call('EXISTS', s.job) == 0 or (redis.call('HGET', s.job, 'progress') or '0') ~= s.from then
-      return false
-    end
+    local progress, items, portions = unpack(redis.call('HMGET', s.job, 'progress', 'items', 'portions'))
+    local exists = progress or items or redis.call('EXISTS', s.job) == 1
+    if not exists or (progress or '0') ~= s.from then return false end
+    s.items, s.portions = items, portions
   end
   return true
 end
@@ -35,9 +36,9 @@ local function settle()
     if s.coalesced == '' then
       redis.call('HSET', s.job, 'progress', s.to)
       -- end.lua deletes the hash after the run, and knows of no portions.
-      if redis.call('HGET', s.job, 'items') == s.to then release_portions(s.job) end
+      if s.items == s.to then release_portions(s.job, s.portions) end
     else
-      release_portions(s.job)
+      release_portions(s.job, s.portions)
       redis.call('DEL', s.job)
       redis.call('LREM', s.coalesced, 1, s.id)
     end
@@ -50,9 +51,11 @@ local function require_keys(counters, index)
   require_type('zset', index)
   require_type('string', index .. ':bytes')
   require_integer(redis.call('GET', index .. ':bytes'), index .. ':bytes')
+  local lists = {}
   for _, s in ipairs(settlements) do
-    if s.coalesced ~= '' then require_type('list', s.coalesced) end
+    if s.coalesced ~= '' then lists[s.coalesced] = true end
   end
+  for list in pairs(lists) do require_type('list', list) end
 end
 
 local counts = {}

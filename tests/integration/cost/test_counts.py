@@ -19,20 +19,20 @@ from tests.redis_server import RedisServer
 
 # One callback of three reports alone, from its commit until one handler has settled it, by workers that started for it.
 # Their start and end are not counted.
-ALONE_COMMANDS: Final = 175
+ALONE_COMMANDS: Final = 174
 ALONE_ROUND_TRIPS: Final = 20
 ALONE_FSYNCS: Final = 14
 ALONE_FILE_BODIES: Final = 18.8
 
 # A callback of 400 that were committed forty at a time, as load leaves them.
-COMMANDS: Final = 1.85
+COMMANDS: Final = 1.55
 ROUND_TRIPS: Final = 0.3
 FSYNCS: Final = 0.15
 FILE_BODIES: Final = 2.92
 KEYS_LEFT: Final = 0.02
 
 # What each further handler adds to one of these.
-HANDLER_COMMANDS: Final = 1.5
+HANDLER_COMMANDS: Final = 1.35
 HANDLER_FILE_BODIES: Final = 0.175
 
 # Bytes of memory: of a callback that waits to be expanded, of an event that waits for a handler, of a remembered event.
