@@ -6,6 +6,7 @@ nothing of Redis or HTTP: a Store writes, and raises StoreUnavailable when it ca
 """
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
@@ -105,10 +106,14 @@ class GroupCommit:
         self._closing = True
         self._arrived.set()
 
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()  # each time it is asked, it asks the system for the process's id
+
     def _enqueue(self, entry: BatchEntry, size_bytes: int) -> asyncio.Future[Commit]:
         if self._closing:
             raise StoreUnavailable("shutting down")
-        done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Commit] = self._loop.create_future()
         self._waiting.append(PendingEntry(entry, size_bytes, done))
         self._arrived.set()
         return done
