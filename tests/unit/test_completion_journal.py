@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ def journals(tmp_path: Path) -> JournalFolder:
 def test_other_processes_can_read_what_is_recorded(journals: JournalFolder) -> None:
     with closing(journals.open(WORKER)) as journal:
         journal.begin(JOBS)
-        assert journal.record([(1, 0), (0, 70_000)]) == 2
-        assert journal.record([(1, 3)]) == 1
+        assert journal.record(1, [0, 3])
+        assert journal.record(0, [70_000])
 
         assert journals.read(WORKER) == journal.read() == {JOBS[0]: frozenset([70_000]), JOBS[1]: frozenset([0, 3])}
 
@@ -35,17 +36,57 @@ def test_other_processes_can_read_what_is_recorded(journals: JournalFolder) -> N
 def test_what_is_settled_is_no_longer_recorded(journals: JournalFolder) -> None:
     with closing(journals.open(WORKER)) as journal:
         journal.begin(JOBS)
-        journal.record([(0, 1), (0, 2)])
+        journal.record(0, [1, 2])
         journal.clear()
-        journal.record([(1, 5)])
+        journal.record(1, [5])
 
         assert journals.read(WORKER) == {JOBS[1]: frozenset([5])}
+
+
+class KilledAmidCopies:
+    """The words of a journal whose process dies amid each copy of several words, and leaves a word of another item."""
+
+    def __init__(self, words: Any) -> None:
+        self._words = words
+
+    def __setitem__(self, where: int | slice, value: Any) -> None:
+        if isinstance(where, slice):
+            self._words[where.start] = 1
+            raise KeyboardInterrupt
+        self._words[where] = value
+
+
+def test_a_kill_amid_a_copy_leaves_no_half_of_a_record(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(1, [5])
+        words, journal._words = journal._words, KilledAmidCopies(journal._words)  # type: ignore[assignment]
+
+        with pytest.raises(KeyboardInterrupt):
+            journal.record(1, [6, 7])
+        assert journals.read(WORKER) == {JOBS[1]: frozenset([5])}
+
+        words[completion_journal._FIRST_RECORD + 1] = 0
+        journal._words = words
+
+
+def test_a_kill_amid_a_clearance_leaves_no_half_of_a_record(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(1, [5, 6])
+        words, journal._words = journal._words, KilledAmidCopies(journal._words)  # type: ignore[assignment]
+
+        with pytest.raises(KeyboardInterrupt):
+            journal.clear()
+        assert journals.read(WORKER) == {}
+
+        journal._words = words
 
 
 def test_the_records_of_one_run_are_not_those_of_the_next(journals: JournalFolder) -> None:
     with closing(journals.open(WORKER)) as journal:
         journal.begin(JOBS)
-        journal.record([(1, 0)])
+        journal.record(1, [0])
         journal.begin(["c" * 32])
 
         assert journals.read(WORKER) == {}
@@ -54,24 +95,24 @@ def test_the_records_of_one_run_are_not_those_of_the_next(journals: JournalFolde
 def test_a_full_journal_says_so_and_takes_records_again_after_it_is_cleared(journals: JournalFolder) -> None:
     with closing(journals.open(WORKER)) as journal:
         journal.begin(JOBS)
-        assert journal.record([(0, position) for position in range(MAX_COMPLETIONS - 1)]) == MAX_COMPLETIONS - 1
-        assert journal.record([(0, MAX_COMPLETIONS - 1), (1, 7)]) == 1
-        assert journal.record([(1, 7)]) == 0
+        assert journal.record(0, range(MAX_COMPLETIONS - 1))
+        assert not journal.record(0, [MAX_COMPLETIONS - 1, MAX_COMPLETIONS])
+        assert not journal.record(1, [7])
         assert journals.read(WORKER) == {JOBS[0]: frozenset(range(MAX_COMPLETIONS))}
 
         journal.clear()
 
-        assert journal.record([(1, 7)]) == 1
+        assert journal.record(1, [7])
         assert journals.read(WORKER) == {JOBS[1]: frozenset([7])}
 
 
 def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(journals: JournalFolder) -> None:
     with closing(journals.open(WORKER)) as journal:
         journal.begin(["x" * 300_000, "y" * 300_000])
-        assert journal.record([(0, 1)]) == 0
+        assert not journal.record(0, [1])
 
         journal.begin(JOBS)
-        assert journal.record([(0, 1)]) == 1
+        assert journal.record(0, [1])
 
 
 def test_records_survive_a_sigkill_and_show_which_worker_died(journals: JournalFolder, tmp_path: Path) -> None:
@@ -81,7 +122,7 @@ from pathlib import Path
 from workers.runtime.journal_folder import JournalFolder
 journal = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 journal.begin({JOBS!r})
-journal.record([(0, 7)])
+journal.record(0, [7])
 print("noted", flush=True)
 input()
 """
@@ -102,7 +143,7 @@ input()
 def test_closed_without_records_it_leaves_no_file(journals: JournalFolder, tmp_path: Path) -> None:
     journal = journals.open(WORKER)
     journal.begin(JOBS)
-    journal.record([(0, 0)])
+    journal.record(0, [0])
     journal.clear()
     journal.close()
     journal.close()
@@ -113,7 +154,7 @@ def test_closed_without_records_it_leaves_no_file(journals: JournalFolder, tmp_p
 def test_closed_with_records_it_leaves_its_file(journals: JournalFolder, tmp_path: Path) -> None:
     journal = journals.open(WORKER)
     journal.begin(JOBS)
-    journal.record([(0, 4)])
+    journal.record(0, [4])
     journal.close()
 
     assert list(journals.list_workers()) == [(WORKER, False)]
@@ -210,7 +251,7 @@ def test_where_no_file_can_be_had_it_works_without_and_says_so(
 
     with closing(JournalFolder(tmp_path / "run").open(WORKER)) as journal:
         journal.begin(JOBS)
-        journal.record([(1, 2)])
+        journal.record(1, [2])
 
         assert journal.read() == {JOBS[1]: frozenset([2])}
     assert "action=journal_not_created" in caplog.text
@@ -221,7 +262,7 @@ def test_an_empty_setting_has_no_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
     with closing(JournalFolder.from_run_dir("").open(WORKER)) as journal:
         journal.begin(JOBS)
-        journal.record([(0, 0)])
+        journal.record(0, [0])
 
     assert list(tmp_path.iterdir()) == []
 
@@ -236,7 +277,7 @@ def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
 ) -> None:
     journal = journals.open(WORKER)
     journal.begin(JOBS)
-    journal.record([(1, 0)])
+    journal.record(1, [0])
     journal.close()
     whole = (tmp_path / "run" / WORKER).read_bytes()
 
@@ -291,6 +332,6 @@ os._exit(0)
 def test_a_journal_without_a_file_takes_records_too() -> None:
     with closing(CompletionJournal()) as journal:
         journal.begin(JOBS)
-        journal.record([(0, 0)])
+        journal.record(0, [0])
 
         assert journal.read() == {JOBS[0]: frozenset([0])}

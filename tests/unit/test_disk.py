@@ -56,7 +56,7 @@ def write_journal(path: Path) -> None:
     with closing(journals.open("deliver-log-0123456789abcdef0123456789abcdef")) as journal:
         assert list((path / "run").iterdir()), "it is in a file, not only in memory"
         journal.begin(["a" * 32])
-        journal.record([(0, 3)])
+        journal.record(0, [3])
         assert journal.read() == {"a" * 32: frozenset([3])}
 
 

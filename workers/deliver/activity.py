@@ -6,7 +6,7 @@ from shared.events import Event
 from workers.activity import ActivityPublisher, CallResult, EventLabel, PauseChanged
 from workers.declaration import Handler
 from workers.deliver.retries import ScheduledRetry
-from workers.deliver.run import EventOutcome
+from workers.deliver.run import JobOutcome
 from workers.runtime.outcome import InternalError, Rejected
 from workers.runtime.settlement import NewFailure
 
@@ -17,14 +17,14 @@ class DeliveryActivity:
     def __init__(self, publisher: ActivityPublisher, handler: Handler) -> None:
         self._publisher = publisher
         self._handler = handler
-        self._decided: list[tuple[EventOutcome, NewFailure | ScheduledRetry | None, str]] = []
+        self._decided: list[tuple[JobOutcome, NewFailure | ScheduledRetry | None, str]] = []
 
     def begin(self) -> None:
         """Begin a settlement. What was decided before, and not published, was not settled."""
         self._decided.clear()
 
-    def add(self, ended: EventOutcome, decided: NewFailure | ScheduledRetry | None, error: str) -> None:
-        """Add what the settlement makes of an outcome: a dead letter, a retry, or None if the event is delivered.
+    def add(self, ended: JobOutcome, decided: NewFailure | ScheduledRetry | None, error: str) -> None:
+        """Add what becomes of one event: a dead letter, a retry, or None if it is delivered.
 
         `error` is the masked text of its error.
         """
@@ -41,7 +41,7 @@ class DeliveryActivity:
         """Publish that the handler was paused or resumed."""
         self._publisher.publish([PauseChanged(self._handler.name, is_paused, seconds, reason)])
 
-    def _result(self, ended: EventOutcome, became: NewFailure | ScheduledRetry | None, error: str) -> CallResult:
+    def _result(self, ended: JobOutcome, became: NewFailure | ScheduledRetry | None, error: str) -> CallResult:
         event: Event = ended.event  # type: ignore[assignment] # those without one are left out
         is_retry = isinstance(became, ScheduledRetry)
         return CallResult(

@@ -24,7 +24,7 @@ from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Watchdog
 from workers.deliver.delivery_log import LogLimit
-from workers.deliver.failure_ladder import FailureLadder, Outcomes, ends_run
+from workers.deliver.failure_ladder import Ended, FailureLadder, ends_run
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
 from workers.deliver.settle import Settler, SettleStep
@@ -34,7 +34,7 @@ from workers.runtime.claim import ClaimedJob, ClaimStep
 from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.cooldown import Cooldown
 from workers.runtime.headroom import FailureLimit, Headroom
-from workers.runtime.outcome import Done, Paused
+from workers.runtime.outcome import Done, Outcome, Paused
 from workers.runtime.run_errors import HandlerPaused, RunPaused, Unfinished
 
 log = get_logger("callbacks.deliver")
@@ -142,32 +142,33 @@ class Deliverer:
             log.error("run_split", handler=self._handler.name, cause=outcomes.internal_error(exc).cause)
             self._settle_calls(run, self._ladder.call_split(run), settle_seconds)
 
-    def _settle_calls(self, run: Run, calls: Generator[Outcomes, None, None], settle_seconds: float) -> None:
+    def _settle_calls(self, run: Run, calls: Generator[Ended, None, None], settle_seconds: float) -> None:
         """Go through the calls, and settle their outcomes at most `settle_seconds` later."""
         # Closed at once where a settlement is refused: the calls in flight end with it.
         with closing(calls):
             self._watchdog.arm()
             try:
-                for ended in calls:
+                for positions, outcome in calls:
                     # Other processes have to know of a pause, or of its end, before the next call.
-                    if self._record(run, ended) or run.probe.has_change or run.is_due(settle_seconds):
+                    if self._record(run, positions, outcome) or run.probe.has_change or run.is_due(settle_seconds):
                         self._watchdog.disarm()  # Redis may be unavailable for any time
                         self._settler.settle(run)
                         self._watchdog.arm()
             finally:
                 self._watchdog.disarm()
 
-    def _record(self, run: Run, ended: Outcomes) -> bool:
-        """Record outcomes in the run and in the journal; return whether they have to be settled now."""
-        # An event that was not tried stays what it was.
-        tried = [(position, outcome) for position, outcome in ended if not isinstance(outcome, Paused)]
-        # All of them ended with one call.
-        run.record(tried, ended_at=time.time(), call_seconds=self._caller.pop_call_seconds())
+    def _record(self, run: Run, positions: Sequence[int], outcome: Outcome) -> bool:
+        """Record the outcome of a call in the run and in the journal; return whether it has to be settled now."""
+        call_seconds = self._caller.pop_call_seconds()
+        if isinstance(outcome, Paused):  # events that were not tried stay what they were
+            return False
+        recorded = run.record(positions, outcome, ended_at=time.time(), call_seconds=call_seconds)
         # The journal holds only successes. Failures are rare, and have more to say.
-        done = [position for position, outcome in tried if isinstance(outcome, Done)]
+        if not isinstance(outcome, Done):
+            return True
         if run.makes_room:
-            self._failure_limit.add_delivered(len(done))
-        return self._journal.record(run.origins(done)) < len(tried)
+            self._failure_limit.add_delivered(len(positions))
+        return not all(self._journal.record(one.job.number, one.indices) for one in recorded)
 
     def _claim_more(self, run: Run, free_slots: int) -> range:
         """Claim waiting events for a run whose handler could take `free_slots` more; return their positions."""

@@ -11,11 +11,9 @@ begins, the oldest are deleted until the ring fits. `workers.admin.delivery_hist
 """
 
 import hashlib
-import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -24,7 +22,7 @@ from msgspec import Struct
 
 from shared import keys, sealed_field
 from workers.deliver.retries import ScheduledRetry
-from workers.deliver.run import EventOutcome
+from workers.deliver.run import JobOutcome
 from workers.runtime import headroom
 from workers.runtime.settlement import Argument, NewFailure
 
@@ -96,16 +94,15 @@ class Attempts:
         self._attempts = attempts
         self._groups: dict[tuple[AttemptResult, int, str, int], _AlikeAttempts] = {}
 
-    def add_delivered(self, delivered: Sequence[EventOutcome], answer: str) -> None:
-        """Add events that a target took with this `answer`, masked. Those of one call are neighbours."""
-        for (attempt, ended_at), those in itertools.groupby(delivered, attrgetter("attempt", "ended_at")):
-            group = self._group("delivered", attempt, answer, ended_at)
-            for one in those:
-                group.call_seconds.append(one.call_seconds)
-                group.ids.append("" if one.event is None else one.event.id)
+    def add_delivered(self, delivered: Sequence[JobOutcome], answer: str) -> None:
+        """Add events that a target took with this `answer`, masked."""
+        for one in delivered:
+            group = self._group("delivered", one.attempt, answer, one.ended_at)
+            group.call_seconds += [one.call_seconds] * len(one.events)
+            group.ids += [event.id for event in one.events]
 
-    def add_failed(self, ended: EventOutcome, became: NewFailure | ScheduledRetry, error: str) -> None:
-        """Add what the settlement makes of a failure: a dead letter or a retry. `error` is its masked text."""
+    def add_failed(self, ended: JobOutcome, became: NewFailure | ScheduledRetry, error: str) -> None:
+        """Add what the settlement makes of one failure: a dead letter or a retry. `error` is its masked text."""
         result: AttemptResult = "retry" if isinstance(became, ScheduledRetry) else "dead"
         group = self._group(result, ended.attempt, error, ended.ended_at)
         group.call_seconds.append(ended.call_seconds)

@@ -5,6 +5,7 @@ halves until the event with which it fails is alone; a job that killed a worker 
 start. Each way ends when the worker is to stop or the handler is paused.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -21,8 +22,8 @@ from workers.runtime.outcome import Done, Failed, Outcome, Rejected, Split
 from workers.runtime.run_errors import SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS
 
-# Events by their positions in the run, with their outcomes: known together, so recorded and settled together.
-Outcomes: TypeAlias = Sequence[tuple[int, Outcome]]
+# The positions of a call's events in the run, in ascending order, and the outcome that they share.
+Ended: TypeAlias = tuple[Sequence[int], Outcome]
 
 # A handler that fails with this many events in a row, after it failed with their batch, would fail with all of them:
 # at a time-out each, thousands of events would occupy its queue for a day.
@@ -57,7 +58,7 @@ class FailureLadder:
         self._failure_limit = failure_limit
         self._spans = spans
 
-    def call_all(self, run: Run) -> Generator[Outcomes, None, None]:
+    def call_all(self, run: Run) -> Generator[Ended, None, None]:
         """Call a batch handler with all events on their first attempt; call any other handler with one event at a time.
 
         Events that failed before are called alone, as one bad event would otherwise fail a whole batch at each attempt.
@@ -69,46 +70,55 @@ class FailureLadder:
         tried = 0
         if run.probe.is_probe:
             for _, outcome in self._call(run, run.events[:1], singly=True):
-                yield ((0, outcome),)
+                yield (0,), outcome
             tried = 1
-        rest = range(tried, len(run.events))
-        fresh = [position for position in rest if run.attempts[position] == queues.FIRST_ATTEMPT]
-        single = [position for position in rest if run.attempts[position] > queues.FIRST_ATTEMPT]
+        fresh, later = run.positions_by_attempt(tried)
         if self._caller.can_prefetch:
-            yield from self._call_concurrently(run, [*fresh, *single])
-            return
-        cause: Failed | Rejected | None = None
-        whole: list[tuple[int, Outcome]] = []
-        for index, outcome in self._call(run, [run.events[p] for p in fresh]):
+            yield from self._call_concurrently(run, [*fresh, *later])
+        elif self._handler.batch:
+            yield from self._call_batch(run, fresh, later)
+        else:
+            for index, outcome in self._call(run, [run.events[p] for p in fresh]):
+                yield (fresh[index],), outcome
+            yield from self._call_singly(run, later, None)
+
+    def _call_batch(self, run: Run, fresh: Sequence[int], later: Sequence[int]) -> Generator[Ended, None, None]:
+        """Call the handler with the events at `fresh` together, then with those at `later`, each alone."""
+        single, cause = later, None
+        called = [run.events[position] for position in fresh]
+        if called and not self._must_stop(run):
+            outcome = self._caller.call_batch(called)
+            if self._spans is not None:
+                self._spans.end_batch(called, outcome)
             if isinstance(outcome, Split):
-                cause = outcome.cause
-                single.append(fresh[index])
-            elif self._handler.batch:
-                whole.append((fresh[index], outcome))  # one call, so all of its outcomes are known at once
+                single, cause = sorted([*fresh, *later]), outcome.cause
+            elif isinstance(outcome, Done):
+                yield fresh, self._limit(run, outcome)
             else:
-                yield ((fresh[index], outcome),)
-        if whole:
-            yield whole
-        yield from self._call_singly(run, sorted(single), cause)
+                # Each of these failures takes memory of Redis, which may suffice for some of them only.
+                for limited, those in itertools.groupby(fresh, lambda _position: self._limit(run, outcome)):
+                    yield list(those), limited
+        if single:
+            yield from self._call_singly(run, single, cause)
 
     def _call_singly(
         self, run: Run, positions: Sequence[int], cause: Failed | Rejected | None
-    ) -> Generator[Outcomes, None, None]:
+    ) -> Generator[Ended, None, None]:
         """Call the handler with one event at a time; `cause` is how the batch failed that held some of them."""
         failures = 0
         for index, outcome in self._call(run, [run.events[p] for p in positions], singly=True):
-            yield ((positions[index], outcome),)
+            yield (positions[index],), outcome
             failures = failures + 1 if isinstance(outcome, Failed) else 0
             if isinstance(cause, Failed) and failures == _MAX_CONSECUTIVE_FAILURES:
                 # Events on a later attempt were not in the batch: they keep their attempt, and wait for the next run.
                 for position in positions[index + 1 :]:
-                    if run.attempts[position] == queues.FIRST_ATTEMPT:
+                    if run.attempt(position) == queues.FIRST_ATTEMPT:
                         limited = self._failure_limit.apply(cause, is_probe=False)
                         run.probe.observe(limited)
-                        yield ((position, limited),)
+                        yield (position,), limited
                 return
 
-    def _call_concurrently(self, run: Run, positions: list[int]) -> Generator[Outcomes, None, None]:
+    def _call_concurrently(self, run: Run, positions: list[int]) -> Generator[Ended, None, None]:
         """Call a handler that works on many events at once; waiting events join when it has free slots."""
         called = [run.events[position] for position in positions]
 
@@ -119,21 +129,21 @@ class FailureLadder:
             return called[len(called) - len(joining) :]
 
         for index, outcome in self._call(run, called, more=more):
-            yield ((positions[index], outcome),)
+            yield (positions[index],), outcome
 
-    def call_one_by_one(self, run: Run) -> Generator[Outcomes, None, None]:
+    def call_one_by_one(self, run: Run) -> Generator[Ended, None, None]:
         """Call the handler with one event after the other; an event that killed MAX_DEATHS workers is rejected."""
         for position, event in enumerate(run.events):
             if position == 0 and run.deaths >= MAX_DEATHS:
                 outcome: Outcome = Rejected(f"{MAX_DEATHS} workers died while the handler had it")
-                yield ((position, outcome),)
+                yield (position,), outcome
                 if self._spans is not None:
                     self._spans.record_uncalled(event, outcome)
                 continue
             for _, outcome in self._call(run, [event], singly=True):
-                yield ((position, outcome),)
+                yield (position,), outcome
 
-    def call_split(self, run: Run) -> Generator[Outcomes, None, None]:
+    def call_split(self, run: Run) -> Generator[Ended, None, None]:
         """Call the handler with the events that have no outcome yet, in ever smaller parts.
 
         The event with which this service fails alone gets that failure as its outcome. Raise SettlementFailed if it
@@ -141,28 +151,27 @@ class FailureLadder:
         """
         left = deque(halves(run.without_outcome(range(len(run.events)))))
         # Until one event has succeeded, nobody knows whether the events are the cause.
-        stuck: list[tuple[int, Outcome]] = []
+        stuck: list[Ended] = []
         works = False
         while left and not self._must_stop(run):
             positions = run.without_outcome(left.popleft())
             try:
                 for index, outcome in self._call(run, [run.events[p] for p in positions], singly=True):
                     works = True
-                    yield ((positions[index], outcome),)
+                    yield (positions[index],), outcome
             except Exception as exc:
                 if ends_run(exc):
                     raise
                 if len(positions) > 1:
                     left.extendleft(reversed(halves(positions)))
                     continue
-                stuck += [(position, failed_event(exc, handler=self._handler.name)) for position in positions]
+                stuck += [((position,), failed_event(exc, handler=self._handler.name)) for position in positions]
                 if not works and len(stuck) >= MAX_STUCK:
                     raise SettlementFailed(SettlementFailed.__doc__) from exc
-            if works and stuck:
-                yield stuck
+            if works:
+                yield from stuck
                 stuck = []
-        if stuck:
-            yield stuck
+        yield from stuck
 
     def _call(
         self,
@@ -175,11 +184,15 @@ class FailureLadder:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
         results = self._caller.call(called, singly=singly, stop=lambda: self._must_stop(run), more=more)
         for index, outcome in results if self._spans is None else self._spans.end_calls(called, results):
-            limited = outcome
-            if run.probe.is_probe or not isinstance(outcome, Done):
-                limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe)
-                run.probe.observe(limited)
-            yield index, limited
+            yield index, self._limit(run, outcome)
+
+    def _limit(self, run: Run, outcome: Outcome) -> Outcome:
+        """Return the outcome of an event's call, or a pause if there is no room for it; take it into account."""
+        if isinstance(outcome, Done) and not run.probe.is_probe:
+            return outcome
+        limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe)
+        run.probe.observe(limited)
+        return limited
 
     def _must_stop(self, run: Run) -> bool:
         return run.probe.is_paused or self._is_stopping()

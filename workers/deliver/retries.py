@@ -24,7 +24,7 @@ from rq.job import JobStatus
 from shared import events, keys, queues, sealed_field
 from workers.declaration import Handler
 from workers.deliver.error_text import masked_text
-from workers.deliver.run import EventOutcome
+from workers.deliver.run import JobOutcome
 from workers.failures import dead_letters
 from workers.runtime.outcome import InternalError, Rejected, RetryRequested
 from workers.runtime.settlement import Argument, NewFailure
@@ -61,7 +61,7 @@ class RetryPolicy:
         self._handler = handler
         self._encode = encode
 
-    def decide(self, ended: EventOutcome, *, error: str) -> NewFailure | ScheduledRetry:
+    def decide(self, ended: JobOutcome, *, error: str) -> NewFailure | ScheduledRetry:
         """Return a failed event's dead letter or its retry, which carries `error`."""
         event, outcome = ended.event, ended.outcome
         name, attempt = self._handler.name, ended.attempt

@@ -3,12 +3,16 @@
 A run owns its pause state (`probe`) and its pace: how many events have an outcome, and in how many seconds.
 """
 
+import itertools
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
 from msgspec import Raw, Struct
 
-from shared import events, progress
+from shared import events, progress, queues
+from shared.events import Event
 from workers.deliver.pause_probe import ProbeState
 from workers.runtime import outcome as outcomes
 from workers.runtime.claim import ClaimedJob
@@ -17,38 +21,59 @@ from workers.runtime.settlement import Settlement
 
 
 class _JobProgress(Struct):
-    """One job of a run: its number in the run, the indices of its settled events, how many events it has.
+    """One job of a run: its number in the run, the number of its attempt, how many events it has, which are settled.
 
+    The run's events from the position `first` on are those at `indices` in the job, in ascending order.
     `stored_progress` is how far it is settled in Redis.
     """
 
     number: int
     claimed: ClaimedJob
-    settled: set[int]
+    attempt: int
     size: int
+    settled: set[int]
     stored_progress: str
+    first: int = 0
+    indices: Sequence[int] = ()
 
     @property
     def is_settled(self) -> bool:
         return len(self.settled) == self.size
 
 
-class EventOutcome(Struct, frozen=True, gc=False):
-    """The outcome of the event with this `index` in its job; `position` is None if this run did not call the handler.
+class JobOutcome(Struct, frozen=True, gc=False):
+    """The outcome of events of one job: those that ended with one call, by their indices in the job.
 
     `ended_at` is when it was known, in unix seconds; `call_seconds` how long the call took, None without one.
-    For what cannot be read as an event, `event` is None and `encoded` is its JSON.
+    What cannot be read as an event is alone in its outcome: `events` is empty then, and `encoded` is its JSON.
     """
 
-    position: int | None
     job: _JobProgress
-    index: int
-    attempt: int
+    indices: Sequence[int]
     outcome: Outcome
-    event: events.Event | None = None
+    events: Sequence[Event]
     ended_at: float = 0.0
     call_seconds: float | None = None
     encoded: Raw = Raw(b"null")
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt."""
+        return self.job.attempt
+
+    @property
+    def event(self) -> Event | None:
+        """The event of the outcome of one; None for what cannot be read."""
+        return self.events[0] if self.events else None
+
+    def split(self) -> list["JobOutcome"]:
+        """Return the outcome of each event alone."""
+        if len(self.indices) == 1:
+            return [self]
+        return [
+            msgspec.structs.replace(self, indices=(index,), events=(event,))
+            for index, event in zip(self.indices, self.events, strict=True)
+        ]
 
 
 class Run:
@@ -72,13 +97,12 @@ class Run:
         self.makes_room = True
         # Whether jobs may have been coalesced that are not part of this run: only the job's next run finds them.
         self.needs_another_run = False
-        self.events: list[events.Event] = []
-        self.attempts: list[int] = []
-        self._origins: list[tuple[_JobProgress, int]] = []
+        self.events: list[Event] = []
+        self._origins: list[_JobProgress] = []
         self._jobs: list[_JobProgress] = []
         # Outcomes that are not settled. First those of events that a worker finished before it died.
-        self._unsettled: list[EventOutcome] = []
-        self._recorded_positions: set[int] = set()
+        self._unsettled: list[JobOutcome] = []
+        self._recorded_positions: list[Sequence[int]] = []
         self.add(claimed_jobs)
 
     def add(self, claimed_jobs: Iterable[ClaimedJob]) -> range:
@@ -87,23 +111,33 @@ class Run:
         for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
             _version, _handler, attempt, encoded = claimed.arguments
             size = claimed.items or len(encoded)
-            job = _JobProgress(number, claimed, set(progress.parse(claimed.progress)), size, claimed.progress)
-            open_indices = [index for index in range(job.size) if index not in job.settled]
+            job = _JobProgress(
+                number,
+                claimed,
+                attempt,
+                size,
+                set(progress.parse(claimed.progress)),
+                claimed.progress,
+                len(self.events),
+            )
+            indices: Sequence[int] = range(size)
+            if job.settled:
+                indices = [index for index in indices if index not in job.settled]
             # A job whose portions are released has no events any more; then all of them are settled.
-            if open_indices and len(encoded) != size:
+            if indices and len(encoded) != size:
                 raise ValueError(f"the job has {len(encoded)} events and was counted as {size}")
-            found = _read_events([encoded[index] for index in open_indices])
-            for index, event in zip(open_indices, found, strict=True):
-                if isinstance(event, InternalError):
-                    self._unsettled.append(
-                        EventOutcome(None, job, index, attempt, event, encoded=encoded[index], ended_at=now)
-                    )
-                elif index in claimed.finished:
-                    self._unsettled.append(EventOutcome(None, job, index, attempt, DONE, event, ended_at=now))
-                else:
-                    self.events.append(event)
-                    self.attempts.append(attempt)
-                    self._origins.append((job, index))
+            indices, found, failed = _read_events(encoded, indices)
+            for index, failure in failed:
+                self._unsettled.append(JobOutcome(job, (index,), failure, (), now, encoded=encoded[index]))
+            if claimed.finished:
+                known = dict(zip(indices, found, strict=True))
+                done = [index for index in known if index in claimed.finished]
+                if done:
+                    self._unsettled.append(JobOutcome(job, done, DONE, [known.pop(index) for index in done], now))
+                indices, found = list(known), list(known.values())
+            job.indices = indices
+            self.events += found
+            self._origins += [job] * len(found)
             self._jobs.append(job)
             self.makes_room = self.makes_room and not claimed.has_portions
             self.coalesced_bytes += claimed.size_bytes
@@ -133,46 +167,64 @@ class Run:
         """Return whether the last settlement was at least `settle_seconds` ago."""
         return time.monotonic() - self.settled_at >= settle_seconds
 
+    def attempt(self, position: int) -> int:
+        """Return the number of the attempt at the event at this position."""
+        return self._origins[position].attempt
+
+    def positions_by_attempt(self, tried: int) -> tuple[list[int], list[int]]:
+        """Return the positions from `tried` on, of the events on their first attempt and of the others."""
+        fresh: list[int] = []
+        later: list[int] = []
+        for job in self._jobs:
+            those = fresh if job.attempt == queues.FIRST_ATTEMPT else later
+            those += range(max(job.first, tried), job.first + len(job.indices))
+        return fresh, later
+
     def record(
-        self, ended: Sequence[tuple[int, Outcome]], *, ended_at: float = 0.0, call_seconds: float | None = None
-    ) -> None:
-        """Record the outcomes of the events at these positions: they ended with one call."""
-        origins, attempts, delivered = self._origins, self.attempts, self.events
-        for position, outcome in ended:
-            job, index = origins[position]
-            self._unsettled.append(
-                EventOutcome(
-                    position, job, index, attempts[position], outcome, delivered[position], ended_at, call_seconds
-                )
-            )
-        self._recorded_positions.update([position for position, _ in ended])
-        self.recorded += len(ended)
+        self, positions: Sequence[int], outcome: Outcome, *, ended_at: float = 0.0, call_seconds: float | None = None
+    ) -> list[JobOutcome]:
+        """Record the outcome with which one call ended for the events at these positions, in ascending order.
+
+        Return it for each job that the events belong to.
+        """
+        recorded: list[JobOutcome] = []
+        start = 0
+        while start < len(positions):
+            job = self._origins[positions[start]]
+            first, end = job.first, start + 1
+            if end < len(positions):
+                end = bisect_left(positions, first + len(job.indices), end)
+            indices = [job.indices[position - first] for position in positions[start:end]]
+            called = [self.events[position] for position in positions[start:end]]
+            recorded.append(JobOutcome(job, indices, outcome, called, ended_at, call_seconds))
+            start = end
+        self._unsettled += recorded
+        self._recorded_positions.append(positions)
+        self.recorded += len(positions)
+        return recorded
 
     def without_outcome(self, positions: Iterable[int]) -> list[int]:
         """Return those of the positions whose events have no outcome yet."""
-        return [position for position in positions if position not in self._recorded_positions]
+        recorded = set(itertools.chain.from_iterable(self._recorded_positions))
+        return [position for position in positions if position not in recorded]
 
-    def traced_events(self, positions: Iterable[int]) -> Iterator[tuple[events.Event, int, str]]:
+    def traced_events(self, positions: Iterable[int]) -> Iterator[tuple[Event, int, str]]:
         """Yield each event with its attempt and the traceparent that it was enqueued with, "" if it has none."""
         for position in positions:
-            job, index = self._origins[position]
-            trace = events.read_trace(job.claimed.arguments[3][index])
-            yield self.events[position], self.attempts[position], trace
+            job = self._origins[position]
+            trace = events.read_trace(job.claimed.arguments[3][job.indices[position - job.first]])
+            yield self.events[position], job.attempt, trace
 
-    def origins(self, positions: Sequence[int]) -> list[tuple[int, int]]:
-        """Return the number of each event's job in the run, and the event's index in that job."""
-        return [(job.number, index) for job, index in map(self._origins.__getitem__, positions)]
-
-    def pop_unsettled(self) -> list[EventOutcome]:
+    def pop_unsettled(self) -> list[JobOutcome]:
         """Return the outcomes since the last call, each once."""
         ended, self._unsettled = self._unsettled, []
         return ended
 
-    def settlements(self, ended: Iterable[EventOutcome]) -> list[Settlement]:
+    def settlements(self, ended: Iterable[JobOutcome]) -> list[Settlement]:
         """Return how these outcomes settle their jobs. Changes nothing: see `mark_settled`."""
         indices: dict[int, set[int]] = {}
         for one in ended:
-            indices.setdefault(one.job.number, set()).add(one.index)
+            indices.setdefault(one.job.number, set()).update(one.indices)
         found: list[Settlement] = []
         for number, those in indices.items():
             job = self._jobs[number]
@@ -181,25 +233,30 @@ class Run:
             found.append(Settlement(job.claimed, job.stored_progress, now, ends=len(settled) == job.size))
         return found
 
-    def mark_settled(self, ended: Iterable[EventOutcome]) -> None:
+    def mark_settled(self, ended: Iterable[JobOutcome]) -> None:
         """Mark the events of these outcomes as settled."""
         jobs: dict[int, _JobProgress] = {}
         for one in ended:
-            one.job.settled.add(one.index)
+            one.job.settled.update(one.indices)
             jobs[one.job.number] = one.job
         for job in jobs.values():
             job.stored_progress = progress.to_text(job.settled)
 
 
-def _read_events(encoded: Sequence[Raw]) -> Sequence[events.Event | InternalError]:
-    """Return the events; in place of one that cannot be read, the failure."""
+def _read_events(
+    encoded: Sequence[Raw], indices: Sequence[int]
+) -> tuple[Sequence[int], list[Event], list[tuple[int, InternalError]]]:
+    """Return the indices of the events that can be read, and the events; and the indices of the others, with why."""
     try:
-        return events.decode_each(encoded)
+        return indices, events.decode_each([encoded[index] for index in indices]), []
     except Exception:  # noqa: BLE001 # one of them: the loop finds out which one
-        return [_read_event(one) for one in encoded]
+        found = [(index, _read_event(encoded[index])) for index in indices]
+    failed = [(index, event) for index, event in found if isinstance(event, InternalError)]
+    readable = [(index, event) for index, event in found if not isinstance(event, InternalError)]
+    return [index for index, _ in readable], [event for _, event in readable], failed
 
 
-def _read_event(encoded: Raw) -> events.Event | InternalError:
+def _read_event(encoded: Raw) -> Event | InternalError:
     try:
         (event,) = events.decode_each([encoded])
     except Exception as exc:  # noqa: BLE001 # whatever it is, nobody can work on this event

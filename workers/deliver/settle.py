@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -30,7 +31,7 @@ from workers.deliver.delivery_log import Attempts, LogLimit
 from workers.deliver.error_text import outcome_text
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
-from workers.deliver.run import EventOutcome, Run
+from workers.deliver.run import JobOutcome, Run
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry, scripts
 from workers.runtime.completion_journal import CompletionJournal
@@ -56,6 +57,7 @@ _PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 MAX_STUCK: Final = 3
 # How many answers of one settlement are kept in detail.
 _MAX_ANSWERS: Final = 4
+_received_at: Final = attrgetter("received_at")
 
 
 def failed_event(error: Exception, *, handler: str) -> InternalError:
@@ -152,12 +154,12 @@ class SettleStep:
 class _Decisions(Struct):
     """What one settlement writes.
 
-    `delivered`: how many events were delivered, by kind. `received`: the same by when their callback was received,
+    `delivered`: how many events were delivered, by type. `received`: the same by when their callback was received,
     for neighbours together. `failed`: how many events failed, by the action and the cause of their log line; `errors`:
     the text of its error.
     """
 
-    delivered: Counter[keys.CountedKind]
+    delivered: Counter[type[events.Event]]
     received: list[tuple[datetime, int]]
     failed: Counter[tuple[str, str]]
     errors: dict[tuple[str, str], str]
@@ -167,9 +169,9 @@ class _Decisions(Struct):
 
     def add_delivered(self, delivered: Sequence[events.Event]) -> None:
         """Count events that were delivered."""
-        self.delivered.update([event.kind for event in delivered])
+        self.delivered.update(map(type, delivered))
         # The events of one callback are neighbours. To hash a time takes longer than all the rest.
-        for received_at, those in itertools.groupby([event.received_at for event in delivered]):
+        for received_at, those in itertools.groupby(map(_received_at, delivered)):
             self.received.append((received_at, len([*those])))
 
     def add_failed(self, action: str, outcome: Outcome, error: str) -> None:
@@ -238,24 +240,25 @@ class Settler:
         run.settled_at = time.monotonic()
         self._journal.clear()
 
-    def _split(self, ended: list[EventOutcome], error: Exception) -> list[list[EventOutcome]]:
+    def _split(self, ended: list[JobOutcome], error: Exception) -> list[list[JobOutcome]]:
         """Return what to settle instead, after `error`: each half, or the one event as a dead letter."""
-        if len(ended) > 1:
-            return halves(ended)
-        if not ended or isinstance(ended[0].outcome, InternalError):
+        each = [alone for one in ended for alone in one.split()]
+        if len(each) > 1:
+            return halves(each)
+        if not each or isinstance(each[0].outcome, InternalError):
             # The event is not the cause, then.
             raise SettlementFailed(SettlementFailed.__doc__) from error
-        return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
+        return [[msgspec.structs.replace(each[0], outcome=failed_event(error, handler=self._handler.name))]]
 
-    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
+    def _write(self, run: Run, ended: Sequence[JobOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
         decisions = self._decide(run, ended)
         settled = self._settle_step.settle(
             run_id=run.job_id,
             handler=self._handler.name,
             settlements=run.settlements(ended),
             counts={
-                keys.handler_counter(self._handler.name, kind, "delivered"): number
-                for kind, number in decisions.delivered.items()
+                keys.handler_counter(self._handler.name, event_type.kind, "delivered"): number
+                for event_type, number in decisions.delivered.items()
             },
             dead=decisions.dead,
             later=decisions.later,
@@ -264,7 +267,7 @@ class Settler:
         )
         return decisions, settled
 
-    def _decide(self, run: Run, ended: Sequence[EventOutcome]) -> _Decisions:
+    def _decide(self, run: Run, ended: Sequence[JobOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
         attempts = Attempts(self._handler.name, attempts=self._handler.attempts)
         decisions = _Decisions(Counter(), [], Counter(), {}, [], [], attempts)
@@ -272,32 +275,38 @@ class Settler:
         activity = self._activity
         if activity is not None:
             activity.begin()
-        delivered: defaultdict[str, list[EventOutcome]] = defaultdict(list)
+        delivered: defaultdict[str, list[JobOutcome]] = defaultdict(list)
         for one in ended:
             if isinstance(one.outcome, Done):
                 answer = one.outcome.answer and self._answer_text(run, one, one.outcome, texts, shown=len(delivered))
                 delivered[answer].append(one)
                 if activity is not None:
-                    activity.add(one, None, "")
-                continue
-            error = self._outcome_text(run, one, texts)
-            decided = self._policy.decide(one, error=error)
-            attempts.add_failed(one, decided, error)
-            if activity is not None:
-                activity.add(one, decided, error)
-            if isinstance(decided, ScheduledRetry):
-                decisions.add_failed("event_retried", one.outcome, error)
-                decisions.later.append(decided)
+                    for alone in one.split():
+                        activity.add(alone, None, "")
             else:
-                # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
-                decisions.add_failed("event_dead", one.outcome, error)
-                decisions.dead.append(decided)
+                for failed in one.split():
+                    self._decide_failed(run, failed, texts, decisions)
         for answer, those in delivered.items():
             attempts.add_delivered(those, answer)
-            decisions.add_delivered([one.event for one in those if one.event is not None])
+            decisions.add_delivered([event for one in those for event in one.events])
         return decisions
 
-    def _outcome_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
+    def _decide_failed(self, run: Run, ended: JobOutcome, texts: dict[Outcome, str], decisions: _Decisions) -> None:
+        """Add what becomes of one event that failed."""
+        error = self._outcome_text(run, ended, texts)
+        decided = self._policy.decide(ended, error=error)
+        decisions.attempts.add_failed(ended, decided, error)
+        if self._activity is not None:
+            self._activity.add(ended, decided, error)
+        if isinstance(decided, ScheduledRetry):
+            decisions.add_failed("event_retried", ended.outcome, error)
+            decisions.later.append(decided)
+        else:
+            # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
+            decisions.add_failed("event_dead", ended.outcome, error)
+            decisions.dead.append(decided)
+
+    def _outcome_text(self, run: Run, ended: JobOutcome, texts: dict[Outcome, str]) -> str:
         """Return the masked text of an event's error; `texts` are those of other outcomes of the same settlement.
 
         It may quote the events that the call was made with: in a batch, all of the run. The events of a batch share the
@@ -309,7 +318,7 @@ class Settler:
             texts[ended.outcome] = outcome_text(ended.outcome, run.events)
         return texts[ended.outcome]
 
-    def _answer_text(self, run: Run, ended: EventOutcome, done: Done, texts: dict[Outcome, str], *, shown: int) -> str:
+    def _answer_text(self, run: Run, ended: JobOutcome, done: Done, texts: dict[Outcome, str], *, shown: int) -> str:
         """Return the masked text of a target's answer, with its detail unless the settlement has `shown` too many.
 
         Equal answers are one entry of the delivery log; details that differ would fill it, and the file.

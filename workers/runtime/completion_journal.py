@@ -14,6 +14,7 @@ import fcntl
 import functools
 import mmap
 import os
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -53,7 +54,7 @@ class CompletionJournal:
         self._path = path
         self._descriptor = -1 if path is None else _create_locked(path)
         self._map = mmap.mmap(self._descriptor, _SIZE_BYTES)
-        # Stored as whole words, which a SIGKILL cannot cut in half.
+        # A single word is stored at once: a SIGKILL cannot cut it in half.
         self._words = memoryview(self._map).cast("Q")
         # A child that a handler forks would hold the lock beyond the worker's death.
         os.register_at_fork(after_in_child=self._release)
@@ -72,23 +73,27 @@ class CompletionJournal:
         self._map[_RECORD_BYTES : _RECORD_BYTES + len(jobs)] = jobs
         self._words[0] = len(jobs)
 
-    def record(self, finished: Sequence[tuple[int, int]]) -> int:
-        """Record items, each as the number of its job in the run and its position in the job; return how many.
+    def record(self, job: int, positions: Sequence[int]) -> bool:
+        """Record finished items of the job with this number in the run; return whether there was room for all of them.
 
         Once it is full it takes no more until its records are settled.
         """
-        free = self._max_completions - self._used
-        first, words = _FIRST_RECORD + self._used, self._words
-        taken = finished[:free]
-        self._used += len(taken)
-        for word, (job, position) in enumerate(taken, start=first):
-            words[word] = job << _POSITION_BITS | position + 1
-        return len(taken)
+        taken = positions[: self._max_completions - self._used]
+        if taken:
+            start, first_word = _FIRST_RECORD + self._used, (job << _POSITION_BITS) + 1
+            self._used += len(taken)
+            if len(taken) > 1:
+                records = array("Q", [first_word + position for position in taken[1:]])
+                self._words[start + 1 : start + len(taken)] = records
+            # The first one last: until then nothing behind it is read, and a kill amid a copy may leave half a word.
+            self._words[start] = first_word + taken[0]
+        return len(taken) == len(positions)
 
     def clear(self) -> None:
         """Delete the records: what they say is settled."""
-        # If a kill cuts this short, records that are settled remain, and nothing is written behind them any more.
-        self._words[_FIRST_RECORD : _FIRST_RECORD + self._used] = _BLANK[: self._used]
+        # The first one first: after it nothing is read, whatever a kill leaves there.
+        self._words[_FIRST_RECORD] = 0
+        self._words[_FIRST_RECORD + 1 : _FIRST_RECORD + self._used] = _BLANK[1 : self._used]
         self._used = 0
 
     def read(self) -> Completions:

@@ -34,7 +34,7 @@ def journals(harness: Harness, tmp_path: Path) -> JournalFolder:
     run = started(harness, worker_name(QUEUE))
     with closing(made.open(run.worker_name)) as journal:
         journal.begin([job])
-        journal.record([(0, 0)])
+        journal.record(0, [0])
     harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
     return made
 

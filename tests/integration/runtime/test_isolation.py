@@ -106,19 +106,24 @@ IN_DELIVER: Final = [
     "shared.events:_complete",
     "shared.events:_complete_report",
     "shared.events:decode_each",
-    "workers.deliver.call.caller:Caller.call",
-    "workers.deliver.failure_ladder:FailureLadder._call",
 ]
 OF_CALLS: Final = {
-    "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call_sync"],
+    "single": [
+        "workers.deliver.call.timeout:Alarm.call",
+        "workers.deliver.call.caller:Caller._call_sync",
+        "workers.deliver.call.caller:Caller.call",
+        "workers.deliver.failure_ladder:FailureLadder._call",
+    ],
     "whole": [
         "workers.deliver.call.timeout:Alarm.call",
         "workers.deliver.call.caller:Caller._call_sync",
-        "workers.deliver.call.caller:Caller._call_batch",
+        "workers.deliver.call.caller:Caller.call_batch",
     ],
     "several": [
         "workers.deliver.call.caller:Caller._call_async",
         "workers.deliver.call.caller:Caller._call_concurrently",
+        "workers.deliver.call.caller:Caller.call",
+        "workers.deliver.failure_ladder:FailureLadder._call",
     ],
 }
 
@@ -127,7 +132,7 @@ OF_CALLS: Final = {
 ONE_DEAD: Final = HandlerTotals(delivered=999, dead=1)
 OUTCOMES: Final = {
     "workers.deliver.call.timeout:Alarm.call": HandlerTotals(delivered=999, waiting=1),
-    "workers.deliver.call.caller:Caller._call_batch": HandlerTotals(delivered=1000),
+    "workers.deliver.call.caller:Caller.call_batch": HandlerTotals(delivered=1000),
 }
 
 called: Counter[str] = Counter()

@@ -128,7 +128,9 @@ class Caller:
         handler = self.handler
         if handler.batch and not singly:
             if events and not stop():
-                yield from self._call_batch(events)
+                outcome = self.call_batch(events)
+                for index in range(len(events)):
+                    yield index, outcome
             return
         arguments: Sequence[Any] = [[event] for event in events] if handler.batch else events
         if handler.is_async:
@@ -140,7 +142,8 @@ class Caller:
                     return
                 yield index, self._call_sync(alarm, argument)
 
-    def _call_batch(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
+    def call_batch(self, events: Sequence[Event]) -> Outcome:
+        """Call a batch handler with one list of all the events, at least one; return the outcome that they share."""
         batch = list(events)  # the handler may change its list
         if self.handler.is_async:
             ((_, outcome),) = self._call_concurrently([batch], _never, None)
@@ -148,9 +151,8 @@ class Caller:
             with Alarm(self.handler.timeout_seconds) as alarm:
                 outcome = self._call_sync(alarm, batch)
         if len(events) > 1 and isinstance(outcome, Failed | Rejected):
-            outcome = Split(outcome)
-        for index in range(len(events)):
-            yield index, outcome
+            return Split(outcome)
+        return outcome
 
     def _is_keyboard_interrupt(self, exc: BaseException) -> bool:
         return isinstance(exc, KeyboardInterrupt) and self._raises_keyboard_interrupt

@@ -62,11 +62,13 @@ class CallSpans:
     ) -> Iterator[tuple[int, Outcome]]:
         """Yield the results that a Caller yields for `called`, and end the spans of these calls."""
         for index, outcome in results:
-            # Checked each time: the first recorded event may join the run while calls are in flight.
-            sampled = self._sampled.get(id(called[index])) if self._sampled else None
-            if sampled is not None and sampled.span is not None:
-                self._end(sampled, outcome)
+            self._end_call(called[index], outcome)
             yield index, outcome
+
+    def end_batch(self, called: Sequence[Event], outcome: Outcome) -> None:
+        """End the spans of one call with all of these events."""
+        for event in called:
+            self._end_call(event, outcome)
 
     def record_uncalled(self, event: Event, outcome: Outcome) -> None:
         """Record the outcome of an event that the handler was not called with."""
@@ -107,6 +109,12 @@ class CallSpans:
             return []
         delivered: Sequence[Event] = argument if self._handler.batch else (argument,)
         return [sampled for event in delivered if (sampled := self._sampled.get(id(event))) is not None]
+
+    def _end_call(self, event: Event, outcome: Outcome) -> None:
+        # Checked each time: the first recorded event may join the run while calls are in flight.
+        sampled = self._sampled.get(id(event)) if self._sampled else None
+        if sampled is not None and sampled.span is not None:
+            self._end(sampled, outcome)
 
     def _begin(self, called: Sequence[_Sampled]) -> "Span":
         for sampled in called:
