@@ -27,7 +27,8 @@ from workers.deliver.delivery_log import LogLimit
 from workers.deliver.failure_ladder import Ended, FailureLadder, ends_run
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
-from workers.deliver.settle import Settler, SettleStep
+from workers.deliver.settle import SettleStep
+from workers.deliver.settler import Settler
 from workers.runtime import headroom, pause
 from workers.runtime import outcome as outcomes
 from workers.runtime.claim import ClaimedJob, ClaimStep

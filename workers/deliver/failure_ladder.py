@@ -15,7 +15,7 @@ from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.run import Run
-from workers.deliver.settle import MAX_STUCK, failed_event, halves
+from workers.deliver.settler import MAX_STUCK, failed_event, halves
 from workers.runtime import redis_retry
 from workers.runtime.headroom import FailureLimit
 from workers.runtime.outcome import Done, Failed, Outcome, Rejected, Split

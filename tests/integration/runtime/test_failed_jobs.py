@@ -18,7 +18,7 @@ from tests.integration.scripted_handlers import script, single
 from tests.redis_server import RedisServer
 from workers.deliver.call.caller import Caller
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
-from workers.deliver.settle import Settler
+from workers.deliver.settler import Settler
 from workers.expand.fan_out import FanOutStep
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
@@ -57,10 +57,10 @@ IN_DELIVER = {
     "shared.queues:with_portions": 4,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
-    "workers.deliver.settle:Settler._decide": 1,
+    "workers.deliver.settler:Settler._decide": 1,
     "workers.deliver.delivery_log:Attempts.add_delivered": 1,
-    "workers.deliver.settle:_Decisions.add_delivered": 1,
-    "workers.deliver.settle:Settler._write": 1,
+    "workers.deliver.settler:_Decisions.add_delivered": 1,
+    "workers.deliver.settler:Settler._write": 1,
     "workers.deliver.delivery:Deliverer.run": 1,
     "workers.deliver.run:Run.mark_settled": 0,
     "workers.deliver.run:Run.settlements": 1,

@@ -44,10 +44,10 @@ OF_THE_JOB: Final = {
 }
 OF_THE_LADDER: Final = {
     "workers.expand.fan_out:Chunk.add",
-    "workers.deliver.settle:Settler._decide",
+    "workers.deliver.settler:Settler._decide",
     "workers.deliver.delivery_log:Attempts.add_delivered",
-    "workers.deliver.settle:_Decisions.add_delivered",
-    "workers.deliver.settle:Settler._write",
+    "workers.deliver.settler:_Decisions.add_delivered",
+    "workers.deliver.settler:Settler._write",
     "workers.deliver.run:Run.mark_settled",
     "workers.deliver.run:_read_events",
     "workers.deliver.run:Run.settlements",
