@@ -1,12 +1,14 @@
 """Group commit: callbacks that arrive while a commit is under way share the next one.
 
 One asyncio task writes batches one after the other. A request waits until the batch that holds its callback is durable
-(I1). Without load a callback is committed by itself at once; under load batches grow by themselves. This module knows
-nothing of Redis or HTTP: a Store writes, and raises StoreUnavailable when it cannot.
+(I1). Without load a callback is committed by itself at once; under load batches grow by themselves, and a cooldown
+between them makes them larger. This module knows nothing of Redis or HTTP: a Store writes, and raises StoreUnavailable
+when it cannot.
 """
 
 import asyncio
 import functools
+import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ Destination: TypeAlias = Literal["redis", "spool"]
 # A slow worker needs a second for a job of 500 callbacks; 1 MiB is written and synced in a few milliseconds.
 MAX_CALLBACKS: Final = 500
 MAX_BYTES: Final = 1 << 20
+# A commit costs this process 360,000 instructions and Redis an fsync, for one callback as for fifty. So after a batch
+# of this many the next begins no sooner than the cooldown after it. By that an answer comes up to so much later.
+LOAD_CALLBACKS: Final = 24
+COOLDOWN_SECONDS: Final = 0.002
 
 _UNEXPECTED: Final = "unexpected error while it was stored"
 
@@ -88,6 +94,7 @@ class GroupCommit:
                 await self._arrived.wait()
                 continue
             batch: Sequence[PendingEntry] = ()
+            began = time.monotonic()
             try:
                 batch = take_batch(self._waiting, max_callbacks=self._max_callbacks, max_bytes=self._max_bytes)
                 await self._commit(batch)
@@ -95,6 +102,8 @@ class GroupCommit:
                 # They are in no queue any more, so nothing else would answer them.
                 _fail(batch, StoreUnavailable(_UNEXPECTED))
                 raise
+            if len(batch) >= LOAD_CALLBACKS:
+                await asyncio.sleep(began + COOLDOWN_SECONDS - time.monotonic())
 
     def fail_pending(self) -> None:
         """Raise StoreUnavailable in all that wait, as `run` has failed: they shall not wait until it works again."""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.group_commit import BatchEntry, Commit, Destination, GroupCommit, PendingEntry, take_batch
+from ingest import group_commit
+from ingest.group_commit import LOAD_CALLBACKS, BatchEntry, Commit, Destination, GroupCommit, PendingEntry, take_batch
 from shared.background import Background
 from shared.batches import Accepted
 from shared.errors import StoreUnavailable
@@ -60,6 +61,30 @@ def test_without_load_a_callback_is_committed_alone_at_once() -> None:
         commit.close()
         await running
 
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("callbacks", "batches"), [(LOAD_CALLBACKS, 2), (LOAD_CALLBACKS - 1, 3)])
+def test_after_a_large_batch_what_arrives_in_the_cooldown_shares_the_next(
+    callbacks: int, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        commit = GroupCommit(store)
+        # As many callbacks as say that there is load, or one less, then one more and, some steps later, another.
+        waiting = [commit.accept(callback(str(number)), 1) for number in range(callbacks)]
+        running = asyncio.create_task(commit.run())
+        await asyncio.gather(*waiting)
+        late = [commit.accept(callback("late"), 1)]
+        await settle()
+        late.append(commit.accept(callback("later"), 1))
+        await asyncio.gather(*late)
+        assert len(store.batches) == batches
+        commit.close()
+        await running
+
+    # A cooldown that no machine is too slow for.
+    monkeypatch.setattr(group_commit, "COOLDOWN_SECONDS", 1.0)
     asyncio.run(scenario())
 
 
