@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import redis
@@ -38,10 +38,14 @@ _HEALTHY_AFTER_SECONDS: Final = 30.0
 
 
 class WorkerSpec(Struct, frozen=True):
-    """What a worker process is to do: its queue, and further options of its command line."""
+    """What a worker process is to do: its queue, and further options of its command line.
+
+    `environment` are variables that it gets where the supervisor has none of that name.
+    """
 
     queue: str
     options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = {}
 
 
 class _Slot(Struct):
@@ -144,7 +148,7 @@ class Supervisor:
             [*command, "--lifeline", str(lifeline), "--grace-seconds", str(self._grace_seconds)],
             pass_fds=(lifeline,),
             # What a handler prints is visible at once, in a file or a container's log too.
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**slot.spec.environment, **os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

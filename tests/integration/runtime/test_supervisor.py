@@ -302,3 +302,31 @@ def test_a_worker_for_a_queue_without_a_handler_ends_with_2(harness: Harness) ->
 
     assert done.returncode == 2
     assert "deliver-nobody" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"MALLOC_ARENA_MAX": "3"}, "3")])
+def test_the_threads_of_an_expand_worker_share_their_memory_unless_the_operator_says_otherwise(
+    harness: Harness, given: dict[str, str], expected: str
+) -> None:
+    environment = {"REDIS_URL": harness.url, "CALLBACKS_HANDLERS": HANDLERS} | given
+    command = [sys.executable, "-m", "callbacks.cli.main", "worker", "expand"]
+    supervisor = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+
+    def worker() -> str:
+        started = [Path(f"/proc/{pid}") for pid in children.read_text().split()]
+        return next(
+            (
+                one.joinpath("environ").read_text()
+                for one in started
+                if b"workers.process" in (one / "cmdline").read_bytes()
+            ),
+            "",
+        )
+
+    try:
+        until(lambda: bool(worker()), "its worker has started")
+        assert f"MALLOC_ARENA_MAX={expected}" in worker().split("\0")
+    finally:
+        supervisor.terminate()
+        supervisor.wait(WAIT_SECONDS)
