@@ -74,13 +74,14 @@ class WaitingJobs:
             except (msgspec.MsgspecError, ValueError):
                 found, unreadable = found + 1, unreadable + 1
                 continue
-            found += len(rewritten.erased)
+            records = len(rewritten.erased)
             if dry_run:
-                continue
-            if job.holder is not None and self._write(job, job.holder, rewritten):
-                erased += len(rewritten.erased)
+                found += records
+            elif job.holder is not None and self._write(job, job.holder, rewritten):
+                found, erased = found + records, erased + records
             else:
-                running += 1
+                # Of what is settled nothing is to be erased, but the job has it until its run ends.
+                found, running = found + max(1, records), running + 1
         why = []
         if running:
             why.append(f"{running} running jobs: run the command again when they have ended")

@@ -23,6 +23,7 @@ from workers.personal_data import erasure
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
 from workers.personal_data.report import StoreResult
+from workers.runtime.job_transitions import JobTransitions
 
 NUMBER = "35699777123"
 SEARCH = NumberSearch.parse([f"+{NUMBER}"])
@@ -255,6 +256,25 @@ def test_what_a_worker_holds_is_left_and_said(harness: Harness) -> None:
 
     assert (results["waiting"].found, results["waiting"].erased, results["waiting"].left) == (3, 2, 1)
     assert "1 running job" in results["waiting"].why
+
+
+def test_a_settled_job_is_left_until_the_run_that_goes_on_has_ended(quick_redis: RedisServer) -> None:
+    queue = queues.delivery_queue("single")
+    with open_harness(quick_redis.url, single) as harness:
+        harness.accept(status(mentioned("1")))
+        harness.expand()
+        run = started(harness, worker_name(queue))
+        harness.connection.hset(keys.job(run.job_id), "progress", 1)
+
+        results = forget(harness)
+
+        assert not results["waiting"].is_complete
+        assert "1 running job" in results["waiting"].why
+
+        assert JobTransitions(queue, connection=harness.connection).end(run, [])
+
+        assert forget(harness)["waiting"].is_complete
+        assert NUMBER[3:] not in everything(harness)
 
 
 def test_an_export_says_where_each_record_is_and_what_it_says(harness: Harness) -> None:
