@@ -74,6 +74,15 @@ def test_adjacent_events_that_the_same_handlers_want_are_one_item_of_limited_siz
     assert records_of(items) == [(str(n), True) for n in range(len(records))]
 
 
+def test_an_item_has_no_more_events_if_the_records_cannot_be_told_apart() -> None:
+    readable = [True] * (2 * MAX_ITEM_EVENTS) + [False]
+
+    items = list(RecordReader([]).read_items(accepted(readable, plain=True, api_job_id="\ud83d")))
+
+    assert [item.records for item in items] == [MAX_ITEM_EVENTS, MAX_ITEM_EVENTS, 1]
+    assert sum(isinstance(item, NewFailure) for item in items) == 1
+
+
 @given(bundles, st.integers(0, 11), st.integers(0, 11))
 def test_a_run_that_splits_a_callback_continues_where_another_stopped(
     readable: list[bool], broken: int, skip: int

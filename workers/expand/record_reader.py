@@ -119,11 +119,9 @@ class RecordReader:
         records = sum([len(offer.events) for offer in offers]) + len(callback.faults)
         if records != accepted.records:
             raise ValueError(f"{records} records were read of a callback that was accepted as {accepted.records}")
-        if callback.faults:
-            return [*_merge_in_order(accepted, callback, offers)]
-        if records <= MAX_ITEM_EVENTS:
-            return [*offers]
-        return [part for offer in offers for part in offer.parts(MAX_ITEM_EVENTS)]
+        if records > MAX_ITEM_EVENTS:
+            offers = [part for offer in offers for part in offer.parts(MAX_ITEM_EVENTS)]
+        return [*_merge_in_order(accepted, callback, offers)] if callback.faults else [*offers]
 
     def _offer(self, event: Event | ReportTraits, ids: list[str], encoded: list[bytes]) -> FanOutEvents:
         # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.
