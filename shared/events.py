@@ -112,14 +112,14 @@ class ReportTraits(Struct, frozen=True, gc=False):
         return self.status in FINAL_STATUSES
 
 
-_Stored: TypeAlias = ReportEvent | ReplyEvent | CompactReport | CompactReply
+StoredEvent: TypeAlias = ReportEvent | ReplyEvent | CompactReport | CompactReply
 # An event's array begins with its tag.
-_STRUCTS: Final[dict[Any, type[_Stored]]] = {
+_STRUCTS: Final[dict[Any, type[StoredEvent]]] = {
     struct.__struct_config__.tag: struct for struct in (ReportEvent, ReplyEvent, CompactReport, CompactReply)
 }
 _encode: Final = msgspec.json.Encoder().encode
 # Not strict, as times may be numbers.
-_decode: Final = msgspec.json.Decoder(list[_Stored], strict=False).decode
+decode_stored: Final = msgspec.json.Decoder(list[StoredEvent], strict=False).decode
 
 
 def encode(event: Event) -> bytes:
@@ -129,17 +129,17 @@ def encode(event: Event) -> bytes:
 
 def decode(events: bytes | str | msgspec.Raw) -> list[Event]:
     """Return the events of a JSON array, each as `encode` or `encoded_from_callback` writes it."""
-    return _complete(_decode(events))
+    return complete(decode_stored(events))
 
 
 def decode_each(encoded: Iterable[bytes | msgspec.Raw]) -> list[Event]:
     """Return the events, each as `encode` or `encoded_from_callback` writes it."""
-    return _complete(_decode(b"[%b]" % b",".join(encoded)))
+    return complete(decode_stored(b"[%b]" % b",".join(encoded)))
 
 
 def from_arrays(events: Sequence[Any]) -> list[Event]:
     """Return the events of arrays that a JSON decoder has already read."""
-    return _complete(msgspec.convert(events, list[_Stored], strict=False))
+    return complete(msgspec.convert(events, list[StoredEvent], strict=False))
 
 
 def kind_of(array: Sequence[Any]) -> Literal["report", "reply"]:
@@ -218,7 +218,7 @@ def rfc3339(time: datetime) -> str:
     return f"{text[:_TO_THE_MILLISECOND]}Z" if "." in text else f"{text[:-1]}.000Z"
 
 
-def _complete(stored: list[_Stored]) -> list[Event]:
+def complete(stored: list[StoredEvent]) -> list[Event]:
     """Return the events, with what only the record of a compact one has."""
     found: list[Event] = []
     received_ms, received_at = 0, _EPOCH

@@ -12,15 +12,17 @@ import time
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import orjson
 import redis
 from rq.job import Job, JobStatus, Retry
 
-from shared import sealed_data
+from shared import sealed_data, stored_events
+from shared.events import StoredEvent
 from shared.stored_callback import StoredCallback
+from shared.stored_events import StoredEvents
 
 EXPAND: Final = "expand"
 EXPAND_JOB: Final = "workers.jobs.expand"
@@ -51,14 +53,18 @@ def delivery_queue(handler: str) -> str:
     return f"deliver-{handler}"
 
 
-# The first bytes of an expand job's data.
+# The first bytes of a job's data.
 _EXPAND_CALL: Final = b'["%b"' % EXPAND_JOB.encode()
+_DELIVER_CALL: Final = b'["%b"' % DELIVER_JOB.encode()
 # Stands for the events where a script puts them; no handler's name contains it.
 _EVENTS: Final = b'"\\u0000"'
 # A call as RQ's Job serialises it: function, instance, args, kwargs.
 _decode_call: Final = msgspec.json.Decoder(tuple[str, Any, list[int | str | list[msgspec.Raw]], Any]).decode
 _decode_expansion: Final = msgspec.json.Decoder(tuple[str, Any, tuple[int, list[StoredCallback]], Any]).decode
-_decode_events: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# Not strict, as in `events.decode`; the version is checked afterwards.
+_decode_delivery: Final = msgspec.json.Decoder(
+    tuple[str, Any, tuple[Any, str, int, list[StoredEvent]], Any], strict=False
+).decode
 
 
 class NewerRelease(ValueError):
@@ -72,8 +78,8 @@ class EventsMissing(ValueError):
 class JsonSerializer:
     """How RQ reads and writes job data: as JSON, because a client that can write to Redis must not run code.
 
-    msgspec reads it, because orjson does not keep an integer beyond 64 bits. Of our jobs the bodies or events stay
-    undecoded (msgspec.Raw): they are decoded once, where their type is known.
+    msgspec reads it, because orjson does not keep an integer beyond 64 bits. Of our jobs the callbacks or events are
+    decoded with it, as their types are known.
     """
 
     @staticmethod
@@ -207,7 +213,7 @@ def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
 def parse_arguments(data: bytes, portions: Sequence[bytes] | None = ()) -> list[Any]:
     """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
-    Its callbacks are StoredCallback, or undecoded (msgspec.Raw) if one of them is none; its events are undecoded.
+    Its callbacks are StoredCallback, its events StoredEvents; both are undecoded (msgspec.Raw) if one of them is none.
     `portions` are those of its events that are stored apart, None if one of them is missing. Raise msgspec.DecodeError
     or ValueError if it is not a job of this service, is one of a newer release, or is sealed with a key that this
     process does not have; and EventsMissing.
@@ -227,7 +233,17 @@ def _read_call(plain: bytes) -> tuple[str, Any, list[Any], Any]:
         with contextlib.suppress(msgspec.ValidationError):
             function, instance, args, options = _decode_expansion(plain)
             return function, instance, list(args), options
+    elif plain.startswith(_DELIVER_CALL):
+        with contextlib.suppress(Exception):  # as in `stored_events.read`
+            function, instance, (*others, decoded), options = _decode_delivery(plain)
+            return function, instance, [*others, StoredEvents(decoded, functools.partial(_split_call, plain))], options
     return _decode_call(plain)
+
+
+def _split_call(plain: bytes) -> list[msgspec.Raw]:
+    """Return the events of a delivery job undecoded."""
+    _, _, (*_, split), _ = _decode_call(plain)
+    return cast("list[msgspec.Raw]", split)
 
 
 def decompress(data: bytes) -> bytes:
@@ -263,7 +279,8 @@ def with_portions(arguments: Sequence[Any], portions: Sequence[bytes] | None) ->
     if not portions:
         return list(arguments)
     *others, events = arguments
-    return [*others, [*events, *_decode_events(b"[%b]" % b",".join(map(unseal_portion, portions)))]]
+    array = b"[%b]" % b",".join(map(unseal_portion, portions))
+    return [*others, stored_events.join(events, stored_events.read(array))]
 
 
 def check_version(args: Sequence[Any]) -> list[Any]:

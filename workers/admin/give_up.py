@@ -14,7 +14,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, keys, progress, queue_jobs, queues, sealed_field
+from shared import events, keys, progress, queue_jobs, queues, sealed_field, stored_events
 from workers.deliver.error_text import masked_text
 from workers.failures import dead_letters
 from workers.runtime import completion_journal, scripts
@@ -108,7 +108,7 @@ def _job_arguments(handler: str, job_id: str, stored: queue_jobs.StoredJob) -> l
     left = [position for position in range(len(encoded)) if position not in settled_positions]
     delivered: Counter[str] = Counter()
     letters: list[NewFailure] = []
-    for position, event in zip(left, events.decode_each([encoded[position] for position in left]), strict=True):
+    for position, event in zip(left, stored_events.decode(encoded, left), strict=True):
         if position in finished_positions:
             # A worker died before it could write down that the handler had finished it.
             delivered[keys.handler_counter(handler, event.kind, "delivered")] += 1

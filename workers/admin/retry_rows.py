@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, keys, progress, queue_jobs, sealed_data, sealed_field
+from shared import events, keys, progress, queue_jobs, sealed_data, sealed_field, stored_events
 from shared.counted import counted
 from shared.stored_times import stored_time
 from workers.failures import event_summary
@@ -128,7 +128,7 @@ def make_row(
         _, _, attempt, encoded = stored.arguments()
         (settled,) = stored.values
         done = progress.parse(as_text(settled or progress.NOTHING))
-        left = events.decode_each([event for position, event in enumerate(encoded) if position not in done])
+        left = stored_events.decode(encoded, [position for position in range(len(encoded)) if position not in done])
     except sealed_data.SealKeyMissing as exc:
         return None if wanted.reads_events else msgspec.structs.replace(row, error=str(exc))
     except (msgspec.MsgspecError, ValueError):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import events, progress, queues
+from shared import events, progress, queues, stored_events
 from shared.events import Event
 from workers.deliver.pause_probe import ProbeState
 from workers.runtime import outcome as outcomes
@@ -248,7 +248,7 @@ def _read_events(
 ) -> tuple[Sequence[int], list[Event], list[tuple[int, InternalError]]]:
     """Return the indices of the events that can be read, and the events; and the indices of the others, with why."""
     try:
-        return indices, events.decode_each([encoded[index] for index in indices]), []
+        return indices, stored_events.decode(encoded, indices), []
     except Exception:  # noqa: BLE001 # one of them: the loop finds out which one
         found = [(index, _read_event(encoded[index])) for index in indices]
     failed = [(index, event) for index, event in found if isinstance(event, InternalError)]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from msgspec import Raw, Struct, structs
 
 from shared.batches import Quarantined
+from shared.stored_events import StoredEvents
 from workers.expand.fan_out import Chunk, ChunkItem
 from workers.runtime.claim import ClaimedJob
 from workers.runtime.settlement import NewFailure
@@ -38,6 +39,8 @@ def holds(value: Any) -> bool:
         return MARK.encode() in bytes(value)
     if isinstance(value, _APART):
         return False
+    if isinstance(value, StoredEvents):
+        return holds(value.decoded)
     if isinstance(value, ChunkItem):
         return holds(value.read)
     if isinstance(value, Struct):

@@ -25,7 +25,7 @@ from workers.runtime import job_transitions
 from workers.runtime.claim import ClaimStep
 
 # For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
-# is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
+# is all of it. 0: coalesced jobs run alone from the second run on, the event is decoded alone, or is settled already.
 IN_EXPAND = {
     "shared.batches:decode_callback": 3,
     "shared.queues:parse_arguments": 0,
@@ -55,6 +55,7 @@ IN_DELIVER = {
     "shared.queues:unseal_call": 4,
     "shared.sealed_data:unseal": 4,
     "shared.queues:with_portions": 4,
+    "shared.stored_events:StoredEvents.__init__": 0,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
     "workers.deliver.settler:Settler._decide": 1,

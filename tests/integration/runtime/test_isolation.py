@@ -33,6 +33,7 @@ OF_THE_JOB: Final = {
     "shared.queues:unseal_call",
     "shared.sealed_data:unseal",
     "shared.queues:with_portions",
+    "shared.stored_events:StoredEvents.__init__",
     "workers.jobs:deliver",
     "workers.jobs:expand",
     "workers.deliver.delivery:Deliverer._claim",
@@ -103,9 +104,9 @@ OF_LARGE: Final = [
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
-    "shared.events:_complete",
     "shared.events:_complete_report",
-    "shared.events:decode_each",
+    "shared.events:complete",
+    "shared.stored_events:decode",
 ]
 OF_CALLS: Final = {
     "single": [
@@ -128,11 +129,12 @@ OF_CALLS: Final = {
 }
 
 # Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, which is retried;
-# and an event that is called alone does not pass the function that calls a whole batch.
+# and an event that is read or called alone does not pass the function that reads or calls all.
 ONE_DEAD: Final = HandlerTotals(delivered=999, dead=1)
 OUTCOMES: Final = {
     "workers.deliver.call.timeout:Alarm.call": HandlerTotals(delivered=999, waiting=1),
     "workers.deliver.call.caller:Caller.call_batch": HandlerTotals(delivered=1000),
+    "shared.stored_events:decode": HandlerTotals(delivered=1000),
 }
 
 called: Counter[str] = Counter()
