@@ -13,9 +13,9 @@ from tests.unit.example_events import reply, report
 TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 WHOLE: Final = events.encode(report())
 TRACED: Final = events.with_trace(events.encode(reply()), TRACE)
-# Not as `events.encode` writes it.
+# As expand workers write most events: times are numbers, and the record is as it was received.
 COMPACT: Final = (
-    b'["s","5d0d3c9b5c4f1b9d3a1f7c1e", "main",null,null,"2015-09-25T07:12:54.145Z",1443165174500,'
+    b'["s","5d0d3c9b5c4f1b9d3a1f7c1e", "main",null,null,1443165174.145,1443165174500,'
     b'{"message_id":"1","status":"SEEN","price":123456789012345678901234567890,"x":1.50}]'
 )
 STORED: Final = [WHOLE, TRACED, COMPACT]
