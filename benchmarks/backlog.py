@@ -85,7 +85,7 @@ def drain(
     """Start workers, release the queue, and return the seconds until every event is delivered.
 
     `handlers` is how many handlers there are, `batch` whether these take whole batches. `on_ready` is called with the
-    two parts just before.
+    processes of `expand` and `deliver` just before.
     Raises MeasurementFailed if the audit does not balance afterwards, or an event died.
     """
     redis = deployment.redis

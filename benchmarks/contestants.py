@@ -52,7 +52,7 @@ def count_stored(contestant: Contestant, deployment: Deployment) -> int:
 def check_stored(
     contestant: Contestant, deployment: Deployment, *, before: int, requests: int, connections: int
 ) -> None:
-    """Raise Failed unless all that was answered is in Redis, and no more than what was under way at the end beside."""
+    """Raise MeasurementFailed unless Redis has all that was answered, and no more than that and what was under way."""
     if contestant.stored is None:
         return
     stored = count_stored(contestant, deployment) - before
@@ -80,7 +80,7 @@ def _node(deployment: Deployment) -> TargetUrl:
 def _received(redis: Any) -> int:
     received, left_over = divmod(audit.run(redis).received, bodies.REPORTS)
     if left_over:
-        raise MeasurementFailed(f"{left_over} reports beside whole callbacks")
+        raise MeasurementFailed(f"{left_over} reports belong to no whole callback")
     return received
 
 

@@ -34,10 +34,12 @@ class MeasurementFailed(Exception):
     """A measurement that did not do what it was to measure, so that its figure would mean nothing."""
 
 
-def wait_until(true: Callable[[], Any], what: str, *, every: float = 0.005, output: Callable[[], str] = str) -> None:
-    """Call `true` again and again until it is. Raise MeasurementFailed, with `output()`, after ten minutes."""
+def wait_until(
+    has_happened: Callable[[], Any], what: str, *, every: float = 0.005, output: Callable[[], str] = str
+) -> None:
+    """Wait until `has_happened()`. Raise MeasurementFailed, with `output()`, after ten minutes."""
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    while not true():
+    while not has_happened():
         if time.monotonic() > deadline:
             raise MeasurementFailed(f"{what} did not happen in {_TIMEOUT_SECONDS:.0f} s:\n{output()[-2000:]}")
         time.sleep(every)
@@ -65,12 +67,12 @@ class DeployedProcess:
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         yield from map(int, listed.split())
 
-    def wait_until(self, true: Callable[[], Any], what: str) -> None:
-        """Wait until `true()`. Raise MeasurementFailed if the process ends before, or after ten minutes."""
+    def wait_until(self, has_happened: Callable[[], Any], what: str) -> None:
+        """Wait until `has_happened()`. Raise MeasurementFailed if the process ends before, or after ten minutes."""
 
         def reached() -> bool:
             ended = self.process.poll() is not None
-            if not (found := bool(true())) and ended:
+            if not (found := bool(has_happened())) and ended:
                 raise MeasurementFailed(f"{self.name} ended before {what}:\n{self.output[-2000:]}")
             return found
 
