@@ -73,7 +73,9 @@ class GroupCommit:
         self._closing = False
 
     def accept(self, entry: BatchEntry, size_bytes: int) -> Awaitable[Commit]:
-        """Return an awaitable that ends when `entry` is durable, with what other entries. It raises StoreUnavailable.
+        """Return an awaitable that ends when `entry` is durable, with the commit that it was part of.
+
+        The awaitable raises StoreUnavailable, and once this process shuts down this method does.
 
         The caller limits how much waits here. If the caller is cancelled, its entry is committed nevertheless.
         """

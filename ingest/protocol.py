@@ -119,6 +119,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._heads += 1
         if len(self.pipeline) >= MAX_PIPELINED:
             raise LimitExceeded
+        # Not super(), here and below: it would look the method up again for each request.
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:

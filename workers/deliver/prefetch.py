@@ -19,12 +19,12 @@ from workers.runtime.redis_availability import redis_availability
 
 log = get_logger("callbacks.deliver")
 
-# Limits of one run, with all that joins it later.
+# Limits of one round, with all that joins it later.
 MAX_ITEMS: Final = 5_000
 # As Python objects the events take some 26 times as much (an ordinary report 20 times).
 MAX_BYTES: Final = 4 << 20
 _PREFETCH_SECONDS: Final = 1.0
-_INITIAL_ROUNDS: Final = 8
+_INITIAL_EVENTS_PER_SLOT: Final = 8
 # The run that tries one event after a pause has the handler to itself for the handler's time-out and this: what the
 # watchdog allows for the end of the call, and the time to claim the job and to settle. After that its worker is dead,
 # and another run may try.
@@ -100,6 +100,7 @@ class Prefetcher:
 
     def _prefetch_count(self) -> int:
         if self._seconds_per_event is None:
-            # The first job shows how fast the handler is. With concurrency, less than some rounds would leave it idle.
-            return 1 if self._handler.concurrency == 1 else self._handler.concurrency * _INITIAL_ROUNDS
+            # The first job shows how fast the handler is. With concurrency, too few events would leave it idle.
+            concurrency = self._handler.concurrency
+            return 1 if concurrency == 1 else concurrency * _INITIAL_EVENTS_PER_SLOT
         return max(1, min(MAX_ITEMS, int(_PREFETCH_SECONDS / max(self._seconds_per_event, 1e-6))))

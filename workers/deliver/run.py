@@ -77,7 +77,7 @@ class JobOutcome(Struct, frozen=True, gc=False):
 
 
 class Run:
-    """The events of one run in order, their outcomes, and how far they are settled.
+    """The events of one round of a run in order, their outcomes, and how far they are settled.
 
     `job_id` is the running job, which is among the claimed ones in the first round only; `worker` is the name of the
     worker that runs it.

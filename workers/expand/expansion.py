@@ -109,7 +109,7 @@ class Expander:
                     chunk = self._new_chunk()
             in_progress = self._submit(in_progress, job_id, chunk)
         finally:
-            # Whatever happens, no fan-out of this run may still be in progress when it ends.
+            # Whatever happens, no fan-out of this round may still be in progress when it ends.
             try:
                 if in_progress is not None:
                     in_progress.result()
@@ -126,7 +126,7 @@ class Expander:
     def _chunk_items(
         self, job_id: str, claimed_jobs: Sequence[ClaimedJob], *, forgotten: ForgottenNumbers | None = None
     ) -> Iterator[ChunkItem]:
-        """Yield the items of the run's jobs, in order, without those that an earlier run has settled.
+        """Yield the items of these jobs, in order, without those that an earlier run has settled.
 
         If MAX_DEATHS workers died of the first item that is not settled, in whichever job it is, it is quarantined
         unread: the last step of the failure ladder.

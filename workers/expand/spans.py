@@ -1,8 +1,8 @@
 """The spans of expansion: one for each callback whose trace is recorded, from its reading to its fan-out.
 
 Its parent is the span of the POST, and it is the parent of its events' deliveries. It says how many of its events
-were new; so that the fan-out can count them, they are a group of their own there. The callbacks of one run are linked
-with the first of them.
+were new; so that the fan-out can count them, they are a group of their own there. The callbacks of one round are
+linked with the first of them.
 """
 
 import time
@@ -44,7 +44,7 @@ class ExpandSpans:
         self._unreadable: dict[str, _OpenSpan] = {}
 
     def begin(self) -> None:
-        """Start a run."""
+        """Begin a round."""
         self._open = []
         self._unreadable = {}
 
@@ -76,7 +76,7 @@ class ExpandSpans:
                 opened.ended_ns = now_ns
 
     def end(self) -> None:
-        """End the run. Callbacks that are not fanned out by now are left to the job's next run."""
+        """End the round. Callbacks that are not fanned out by now are left to the job's next run."""
         for opened in self._open:
             if opened.ended_ns is None:
                 self._tracer.mark_failed(opened.span, "interrupted")

@@ -8,8 +8,7 @@
 -- ARGV  5 the probe's lease in ms   6 how long a pause is kept after its end, in ms
 -- Returns {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died with it,
 -- what the handlers of dead workers had finished of it (see requeue.lua), 1 if it is the probe, how many items it has
--- ('' if unknown), 1 if it has portions, 1 if it is a run of expand and numbers are forgotten (expand/forgotten.py),
--- {id, progress, finished, items}, …}
+-- ('' if unknown), 1 if it has portions, has_forgotten(), {id, progress, finished, items}, …}
 local own = redis.call('HMGET', KEYS[3], 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures', 'portions')
 local data_bytes = redis.call('HSTRLEN', KEYS[3], 'data')
 if data_bytes == 0 then return {false} end

@@ -3,7 +3,7 @@
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
--- Returns {1 if it is a run of expand and numbers are forgotten (expand/forgotten.py), {id, progress, finished, items}, …}
+-- Returns {has_forgotten(), {id, progress, finished, items}, …}
 result = {has_forgotten()}
 local own = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'deaths', 'failures', 'isolated')
 if redis.call('HEXISTS', KEYS[3], 'data') == 0 or own[1] ~= 'started' or own[2] ~= ARGV[5] then return result end

@@ -1,10 +1,10 @@
 """What a handler has finished and Redis does not know yet, in a file that outlives its worker.
 
 Settling takes a round trip and an fsync, so it is done a few times a second. What the handler finishes in between is
-recorded here: one store of eight bytes into a page of the file, which survives a SIGKILL and costs a tenth of a system
-call. Maintenance reads the journal when it requeues a dead worker's job, so the job's next run calls the handler again
-only with what was in flight. What is settled needs no record, so no fsync is needed either: records are lost only if
-the whole machine goes down.
+recorded here: eight bytes for each item, in a page of the file, which survive a SIGKILL and take a tenth of the time
+of a system call. Maintenance reads the journal when it requeues a dead worker's job, so the job's next run calls the
+handler again only with what was in flight. What is settled needs no record, so no fsync is needed either: records are
+lost only if the whole machine goes down.
 
 A worker locks its file while it lives: a file without a lock is a dead worker's. After a crash of the machine the file
 may hold anything, so records of another boot are ignored.

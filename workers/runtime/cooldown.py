@@ -1,7 +1,7 @@
 """A busy worker works in rounds: it claims what waits, settles it, waits until the cooldown is over, and claims again.
 
 All rounds are one run. To start and end a run costs a worker and Redis more than a round of a hundred callbacks does,
-and to claim at once would make the rounds small, however fast they are: each has a price that is the same for one
+and without the cooldown the rounds would be small, however fast they are: each has a price that is the same for one
 callback as for a thousand.
 """
 
@@ -11,15 +11,15 @@ from typing import Final
 
 from workers.runtime.claim import ClaimedJob
 
-# At most once in this time a run claims again. It is how much later an event may be delivered, for each stage, while
-# there is load; a worker that has only one job to do ends its run at once.
+# At most once in this time a run claims again. While there is load, an event may be expanded, and then delivered, so
+# much later; a worker that has only one job to do ends its run at once.
 COOLDOWN_SECONDS: Final = 0.03
-# A run is one job to RQ: so long its counters stand still, and its first job is kept.
+# To RQ a run is one job: for this long its counters stand still, and the run's first job stays in Redis.
 MAX_RUN_SECONDS: Final = 5.0
 
 
 class Cooldown:
-    """Says of one run after the other when its next round may begin. `is_stopping` is asked before each."""
+    """Paces the runs of one process, one after the other. `is_stopping` is asked before each round."""
 
     def __init__(self, is_stopping: Callable[[], bool]) -> None:
         self._is_stopping = is_stopping

@@ -32,7 +32,7 @@ local function read_generations(key, now)
   return living, ended
 end
 
--- Return the marks that one argument holds. `struct` cuts many of them in one call, and returns where it ended behind them.
+-- Return the marks that one argument holds. `struct.unpack` cuts many in one call; its last value is where it ended.
 local function cut_marks(text)
   local marks, members = {}, MARK_BYTES * MAX_MEMBERS
   for first = 1, #text, members do
@@ -43,7 +43,7 @@ local function cut_marks(text)
   return marks
 end
 
--- What `group_marks` returned, by the list of marks and the number of sets: to look marks up, and to add them after that.
+-- What `group_marks` returned, by the list of marks and the number of sets: marks are looked up, and then added.
 local groups_made = {}
 
 -- Return which of these marks belong to each set of a generation that has `sets` sets, by the number of the set.
