@@ -272,7 +272,7 @@ RATE_GOALS: Final = (
     ),
     _goal(
         "P13",
-        "each built-in handler beside a plain loop over its library",
+        "each built-in handler compared with a plain loop over its library",
         "≥ 0.7 ×",
         *(
             _ratio("throughput_of_handlers", handler, HANDLER_RATE, loop, minimum=0.7, label=f"{loop} ({handler})")

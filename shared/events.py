@@ -31,6 +31,7 @@ def known_status(name: str) -> str:
     return name.upper() if name.upper() in STATUSES else name
 
 
+# Not kw_only, as `_complete_report` passes the fields by position.
 # gc=False, here and for all structs made by the thousand: frozen values read from JSON are in no reference cycle, and
 # the collector, which visits a batch again and again, took a fifth of a worker's time.
 class ReportEvent(Struct, frozen=True, gc=False, array_like=True, tag="report"):
