@@ -91,7 +91,7 @@ class DeployedProcess:
 
 
 class Deployment:
-    """A Redis and the processes beside it.
+    """A Redis and the processes that use it.
 
     Redis rewrites its file when it has doubled: that is production, and comes at moments of its own. Comparisons of
     a few seconds switch it off for all contestants alike (`rewrites=False`).

@@ -1,7 +1,7 @@
 """How close a handler that waits for others comes to the most that its concurrency allows. Goal P10.
 
-The `forward` handler posts each event to an endpoint that answers in 50 ms; beside it, a handler that only waits as
-long. With a concurrency of 32 no more than 32 / 0.05 s = 640 events a second can pass.
+The `forward` handler posts each event to an endpoint that answers in 50 ms; it is compared with a handler that only
+waits as long. With a concurrency of 32 no more than 32 / 0.05 s = 640 events a second can pass.
 """
 
 import time

@@ -34,7 +34,7 @@ def measure(run: Run) -> None:
     """Make the table."""
     run.compare(TABLE, {OURS: lambda: of_callbacks(run.scale.callbacks)})
     run.remarks.append(
-        f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
+        f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'not given back' is what is left "
         "when all is delivered and the marks of the remembered events have expired (here: are deleted). The delivery "
         "log is deleted, too: it takes what CALLBACKS_DELIVERY_LOG_BYTES allows, whatever waits or is remembered."
     )

@@ -1,4 +1,4 @@
-"""What one sender waits for, one request at a time, beside the least that a durable answer can take.
+"""What one sender waits for, one request at a time, compared with the least that a durable answer can take.
 
 The least is an RPUSH of a body of the same size with redis-py, which returns when Redis has fsynced it.
 """

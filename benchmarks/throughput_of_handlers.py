@@ -1,4 +1,4 @@
-"""How many events a second each built-in handler takes, beside the plainest loop over its own library.
+"""How many events a second each built-in handler takes, compared with the plainest loop over its own library.
 
 Both get the same events in the same batches, in a process of their own that does nothing else; the time goes from the
 first batch to the last one's being where it belongs, which is then counted.
@@ -56,4 +56,6 @@ def _run_side(side: str, *, handler: str, number: int, database: str) -> Measure
 
 
 if __name__ == "__main__":
-    command.main("throughput_of_handlers", measure, "How many events a second each handler takes, beside a plain loop.")
+    command.main(
+        "throughput_of_handlers", measure, "How many events a second each handler takes, compared with a plain loop."
+    )

@@ -35,7 +35,7 @@ from workers.runtime.settlement import (
 )
 
 _encode: Final = msgspec.json.Encoder().encode
-# Small beside a chunk: a chunk is full as soon as the next item may not fit.
+# Small compared with a chunk: a chunk is full as soon as the next item may not fit.
 MAX_ITEM_EVENTS: Final = 10
 
 # What records of a callback were read as.
