@@ -22,7 +22,6 @@ from shared.events import (
 from shared.schema import (
     CHANNELS,
     STATUSES,
-    DocumentedRecord,
     PlainRecord,
     Record,
     ReplyCallback,
@@ -37,7 +36,7 @@ def from_callback(callback: wire.Callback, *, source: str, received_at: datetime
     """Yield the events of a callback that was read, in the order of its records."""
     read_event = _EventReader(callback, source=source, received_at=received_at).read
     for record, raw in callback.records:
-        event, _ = read_event(record, raw)
+        event = read_event(record, raw)
         yield msgspec.structs.replace(event, raw=_decode_raw(cast("msgspec.Raw", event.raw)))
 
 
@@ -54,28 +53,27 @@ def encoded_from_callback(
     api_job_id, client_job_id = normalize.text(envelope.api_job_id), normalize.text(envelope.client_job_id)
     plain = PlainRecord if not callback.extra else None
     traits: ReportTraits | None = None
-    channel = status = ""
     ids: list[str] = []
     encoded: list[bytes] = []
     record: Any  # one of several types, told apart by hand as that takes half as long
     raw: Any  # undecoded, and a time as a number of seconds: they are only encoded
     occurred_at: Any
     for record, raw in callback.records:
-        if type(record) is not plain:
-            if traits is not None:
-                yield traits, ids, encoded
-                traits = None
+        is_plain = type(record) is plain
+        if traits is not None and not (is_plain and record.status == traits.status and record.type == traits.channel):
+            yield traits, ids, encoded
+            traits = None
+        if not is_plain:
             others = others or _EventReader(callback, source=source, received_at=utc_time(received_ms))
-            event, documented = others.read(record, raw)
-            yield event, [event.id], [_encode(_compact(event, documented, received_ms=received_ms) or event)]
+            event = others.read(record, raw)
+            yield event, [event.id], [_encode(_compact(event, received_ms=received_ms) or event)]
             continue
-        if traits is None or record.status != status or record.type != channel:
-            if traits is not None:
-                yield traits, ids, encoded
-            channel, status, ids, encoded = record.type, record.status, [], []
-            traits = ReportTraits(source, channel, status)
+        if traits is None:
+            traits, ids, encoded = ReportTraits(source, record.type, record.status), [], []
         time_ms = record.micro_timestamp
-        event_id = report_id(source, record.message_id, channel, status, record.to, time_ms, record.error_code)
+        event_id = report_id(
+            source, record.message_id, traits.channel, traits.status, record.to, time_ms, record.error_code
+        )
         occurred_at = time_ms / 1000
         stored = CompactReport(event_id, source, api_job_id, client_job_id, occurred_at, received_ms, raw)
         ids.append(event_id)
@@ -84,9 +82,9 @@ def encoded_from_callback(
         yield traits, ids, encoded
 
 
-def _compact(event: Event, record: Record | None, *, received_ms: int) -> CompactReport | CompactReply | None:
+def _compact(event: Event, *, received_ms: int) -> CompactReport | CompactReply | None:
     if isinstance(event, ReportEvent):
-        return compact_events.compact_report(event, record, received_ms=received_ms)
+        return compact_events.compact_report(event, received_ms=received_ms)
     return compact_events.compact_reply(event, received_ms=received_ms)
 
 
@@ -101,14 +99,11 @@ class _EventReader:
         self._api_job_id = normalize.text(envelope.api_job_id)
         self._client_job_id = normalize.text(envelope.client_job_id)
 
-    def read(self, record: Record | ReplyCallback, raw: msgspec.Raw) -> tuple[Event, Record | None]:
-        """Return the event of a record, with `raw` as msgspec.Raw, which is encoded as it is.
-
-        And the record, if it has documented keys only and `raw` is nothing else.
-        """
+    def read(self, record: Record | ReplyCallback, raw: msgspec.Raw) -> Event:
+        """Return the event of a record, with `raw` as msgspec.Raw, which is encoded as it is."""
         if isinstance(record, ReplyCallback):
-            return _reply(record, raw, source=self._source, received_at=self._received_at), None
-        event = _report(
+            return _reply(record, raw, source=self._source, received_at=self._received_at)
+        return _report(
             record,
             _with_extra(raw, self._extra) if self._extra else raw,
             source=self._source,
@@ -116,7 +111,6 @@ class _EventReader:
             client_job_id=self._client_job_id,
             received_at=self._received_at,
         )
-        return event, None if self._extra or not isinstance(record, DocumentedRecord) else record
 
 
 def _with_extra(raw: msgspec.Raw, extra: dict[str, Any]) -> msgspec.Raw:

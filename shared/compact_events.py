@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from shared.schema import Record
-
 if TYPE_CHECKING:
     from shared.events import ReplyEvent, ReportEvent
 
@@ -57,12 +55,9 @@ class CompactReply(Struct, frozen=True, gc=False, array_like=True, tag="r"):
     kind: ClassVar[Literal["reply"]] = "reply"
 
 
-def compact_report(event: "ReportEvent", record: Record | None, *, received_ms: int) -> CompactReport | None:
-    """Return the form of a report whose `raw` is still a msgspec.Raw; None if it has to be stored whole.
-
-    `record` is what `raw` was decoded to, if that has all of its keys: then it is not decoded again.
-    """
-    stored = report_values(_decode(event.raw)) if record is None else _values_of_record(record)
+def compact_report(event: "ReportEvent", *, received_ms: int) -> CompactReport | None:
+    """Return the form of a report whose `raw` is still a msgspec.Raw; None if it has to be stored whole."""
+    stored = report_values(_decode(event.raw))
     # The error code is the only one that is not a text, and 1 == 1.0 == True.
     if type(stored[-1]) not in _CODE_TYPES or stored != (
         event.message_id,
@@ -124,17 +119,4 @@ def reply_values(raw: dict[str, Any]) -> ReplyValues:
         get("from") or None,
         get("to") or None,
         message.get("text") or None if isinstance(message, dict) else None,
-    )
-
-
-def _values_of_record(record: Record) -> ReportValues:
-    """Return the same from a record that has all keys of `raw`."""
-    return (
-        record.message_id,
-        record.client_message_id or None,
-        record.type or None,
-        record.status,
-        record.from_ or None,
-        record.to or None,
-        record.error_code,
     )

@@ -80,8 +80,8 @@ OF_UNUSUAL: Final = [
     "shared.callback_events:_EventReader.read",
     "shared.callback_events:_compact",
     "shared.callback_events:_report",
-    "shared.compact_events:_values_of_record",
     "shared.compact_events:compact_report",
+    "shared.compact_events:report_values",
     "shared.normalize:sender",
     "shared.normalize:unix_ms",
 ]
