@@ -28,7 +28,7 @@ Destination: TypeAlias = Literal["redis", "spool"]
 MAX_CALLBACKS: Final = 500
 MAX_BYTES: Final = 1 << 20
 # A commit costs this process 360,000 instructions and Redis an fsync, for one callback as for fifty. So after a batch
-# of this many the next begins no sooner than the cooldown after it. By that an answer comes up to so much later.
+# of this many the next begins no sooner than the cooldown after it began. An answer may come this much later.
 LOAD_CALLBACKS: Final = 24
 COOLDOWN_SECONDS: Final = 0.002
 
