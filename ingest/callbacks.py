@@ -7,12 +7,12 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
     web      `wire.check`                  bytes → text, to be sure that it is UTF-8; JSON → the shape, no more
              `CallbackReceiver._accept`    bytes → text
              `batches.expand_job`          the body as it is inside the job's call, or text → a JSON string there
-    expand   `queues.JsonSerializer`       the job's call → its callbacks, undecoded
-             `batches.decode_callback`     each callback → its text
+    expand   `queues.JsonSerializer`       the job's call → its callbacks, with undecoded bodies
+             `batches.decode_callback`     each body → text
              `wire.read`                   text → bytes; JSON → typed records, and the span of each
              `encoded_from_callback`       each event, with its record's span → JSON
-    deliver  `queues.JsonSerializer`       the job's call → its events, undecoded
-             `events.decode_each`          JSON → events
+    deliver  `queues.JsonSerializer`       the job's call → its events as they are stored
+             `events.complete`             each of them → the event, with the fields that its record has
 """
 
 from collections.abc import Callable, Sequence
