@@ -17,5 +17,8 @@ class RawPathRoute(Route):
         path = scope["raw_path"].decode("latin-1")
         if "//" in path or path.endswith("/"):
             path = "/" + "/".join(filter(None, path.split("/")))
+        root_path = scope.get("root_path")  # uvicorn's --root-path: it stands before the path, which it is no part of
+        if root_path:
+            path = path.removeprefix(root_path)
         found = self.path_regex.match(path)
         return (Match.FULL, {"path_params": found.groupdict()}) if found else (Match.NONE, {})
