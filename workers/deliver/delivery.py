@@ -29,11 +29,10 @@ from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
 from workers.deliver.settle import SettleStep
 from workers.deliver.settler import Settler
-from workers.runtime import headroom, pause
+from workers.runtime import cooldown, headroom, pause
 from workers.runtime import outcome as outcomes
 from workers.runtime.claim import ClaimedJob, ClaimStep
 from workers.runtime.completion_journal import CompletionJournal
-from workers.runtime.cooldown import Cooldown
 from workers.runtime.headroom import FailureLimit, Headroom
 from workers.runtime.outcome import Done, Outcome, Paused
 from workers.runtime.run_errors import HandlerPaused, RunPaused, Unfinished
@@ -72,7 +71,7 @@ class Deliverer:
         self._spans = spans
         self._activity = activity
         self._prefetcher = Prefetcher(ClaimStep(connection), handler)
-        self._cooldown = Cooldown(is_stopping)
+        self._is_stopping = is_stopping
         self._failure_limit = FailureLimit(Headroom(partial(headroom.read_memory, connection)))
         self._ladder = FailureLadder(
             handler,
@@ -101,13 +100,12 @@ class Deliverer:
         StaleRun if another worker owns the job by now, and redis.RedisError. Each leaves what is not settled to the
         job's next run.
         """
-        self._cooldown.begin_run()
-        claimed_jobs = self._claim(job_id, arguments)
-        while claimed_jobs:
+        for claimed_jobs in cooldown.rounds(
+            partial(self._claim, job_id, arguments),
+            partial(self._prefetcher.claim_next, job_id, worker),
+            is_stopping=self._is_stopping,
+        ):
             self._deliver(Run(claimed_jobs, job_id=job_id, worker=worker))
-            if not self._cooldown.begin_round(claimed_jobs):
-                break
-            claimed_jobs = self._prefetcher.claim_next(job_id, worker)
 
     def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
         try:

@@ -8,6 +8,7 @@ with which it fails is alone, and that item is quarantined. Knows nothing of how
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -24,9 +25,8 @@ from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
-from workers.runtime import outcome, redis_retry
+from workers.runtime import cooldown, outcome, redis_retry
 from workers.runtime.claim import ClaimedJob, ClaimStep
-from workers.runtime.cooldown import Cooldown
 from workers.runtime.redis_retry import never_stopping
 from workers.runtime.run_errors import StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS, FanOutEvents
@@ -65,7 +65,7 @@ class Expander:
     ) -> None:
         self._connection = connection
         self._claim_step = ClaimStep(connection)
-        self._cooldown = Cooldown(is_stopping)
+        self._is_stopping = is_stopping
         self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
@@ -83,13 +83,12 @@ class Expander:
         stop, and any error that no single item causes. Each leaves what is not fanned out to the job's next run.
         """
         limits: dict[str, Any] = {"queue": queues.EXPAND, "max_items": MAX_ITEMS, "max_bytes": MAX_BYTES}
-        self._cooldown.begin_run()
-        claimed_jobs = self._claim_step.claim(job_id=job_id, own_arguments=arguments, **limits)
-        while claimed_jobs:
+        for claimed_jobs in cooldown.rounds(
+            partial(self._claim_step.claim, job_id=job_id, own_arguments=arguments, **limits),
+            partial(self._claim_step.claim_more, job_id=job_id, worker=worker, **limits),
+            is_stopping=self._is_stopping,
+        ):
             self._expand(job_id, claimed_jobs)
-            if not self._cooldown.begin_round(claimed_jobs):
-                break
-            claimed_jobs = self._claim_step.claim_more(job_id=job_id, worker=worker, **limits)
 
     def _expand(self, job_id: str, claimed_jobs: Sequence[ClaimedJob]) -> None:
         """Expand the jobs of one round."""

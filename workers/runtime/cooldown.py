@@ -6,7 +6,7 @@ callback as for a thousand.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from workers.runtime.claim import ClaimedJob
@@ -18,26 +18,27 @@ COOLDOWN_SECONDS: Final = 0.03
 MAX_RUN_SECONDS: Final = 5.0
 
 
-class Cooldown:
-    """Paces the runs of one process, one after the other. `is_stopping` is asked before each round."""
+def rounds(
+    claim: Callable[[], list[ClaimedJob]],
+    claim_more: Callable[[], list[ClaimedJob]],
+    *,
+    is_stopping: Callable[[], bool],
+) -> Iterator[list[ClaimedJob]]:
+    """Yield the jobs of each round of a run: the first claims them by `claim`, the others by `claim_more`.
 
-    def __init__(self, is_stopping: Callable[[], bool]) -> None:
-        self._is_stopping = is_stopping
-        self._run_began = self._round_began = 0.0
-
-    def begin_run(self) -> None:
-        """Begin a run with its first round."""
-        self._run_began = self._round_began = time.monotonic()
-
-    def begin_round(self, settled: Sequence[ClaimedJob]) -> bool:
-        """Wait until the next round may begin; return False if the run ends with these jobs, the last round's.
-
-        It ends with a single job, as there is no load, with a job that killed a worker, as that runs alone, with a
-        worker that has to stop, and after MAX_RUN_SECONDS.
-        """
+    The caller settles them before it asks for the next round, which waits for the rest of the cooldown. The run ends
+    with a round of a single job, as there is no load, with a job that killed a worker, as that runs alone, when
+    `is_stopping()`, after MAX_RUN_SECONDS, and if nothing was claimed.
+    """
+    run_began = round_began = time.monotonic()
+    claimed_jobs = claim()
+    while claimed_jobs:
+        yield claimed_jobs
         now = time.monotonic()
-        if len(settled) == 1 or settled[0].deaths or now - self._run_began > MAX_RUN_SECONDS or self._is_stopping():
-            return False
-        time.sleep(max(0.0, self._round_began + COOLDOWN_SECONDS - now))
-        self._round_began = time.monotonic()
-        return not self._is_stopping()
+        if len(claimed_jobs) == 1 or claimed_jobs[0].deaths or now - run_began > MAX_RUN_SECONDS or is_stopping():
+            return
+        time.sleep(max(0.0, round_began + COOLDOWN_SECONDS - now))
+        round_began = time.monotonic()
+        if is_stopping():
+            return
+        claimed_jobs = claim_more()

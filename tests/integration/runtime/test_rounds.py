@@ -18,7 +18,7 @@ from tests.redis_server import RedisServer
 from workers import jobs
 from workers.expand import expansion, forgotten
 from workers.runtime import cooldown
-from workers.runtime.claim import ClaimedJob
+from workers.runtime.claim import ClaimedJob, ClaimStep
 
 NUMBER = "35699777123"
 # With these a round has two jobs of two events, or three of one.
@@ -39,8 +39,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     running_job = jobs._running_job
 
     def record_run() -> Any:
-        found.append(running_job().id)
-        return running_job()
+        job = running_job()
+        found.append(job.id)
+        return job
 
     monkeypatch.setattr(jobs, "_running_job", record_run)
     return found
@@ -93,13 +94,13 @@ def test_a_round_begins_when_the_cooldown_since_the_last_is_over(monkeypatch: py
     clock = SimpleNamespace(monotonic=lambda: now, sleep=waits.append)
     monkeypatch.setattr(cooldown, "time", clock)
     settled = [ClaimedJob("a", "0", [], coalesced=False), ClaimedJob("b", "0", [], coalesced=True)]
-    rounds = cooldown.Cooldown(lambda: False)
-    rounds.begin_run()
+    rounds = cooldown.rounds(lambda: settled, lambda: settled, is_stopping=lambda: False)
+    assert next(rounds) == settled
 
     now += cooldown.COOLDOWN_SECONDS / 4
-    assert rounds.begin_round(settled)
+    assert next(rounds) == settled
     now += cooldown.COOLDOWN_SECONDS * 2
-    assert rounds.begin_round(settled)
+    assert next(rounds) == settled
 
     assert waits == [pytest.approx(cooldown.COOLDOWN_SECONDS * 3 / 4), 0.0]
 
@@ -133,13 +134,13 @@ def test_each_round_asks_which_numbers_are_forgotten(harness: Harness, monkeypat
     monkeypatch.setattr(expansion, "MAX_ITEMS", EXPAND_ITEMS)
     for job in range(4):
         harness.accept(status(record(str(job)), record(f"of a person, {job}", to=NUMBER)))
-    begin_round = cooldown.Cooldown.begin_round
+    claim_more = ClaimStep.claim_more
 
-    def forget(self: cooldown.Cooldown, settled: Any) -> bool:
+    def forget(self: ClaimStep, **arguments: Any) -> list[ClaimedJob]:
         forgotten.remember(harness.connection, [NUMBER], seconds=60)
-        return begin_round(self, settled)
+        return claim_more(self, **arguments)
 
-    monkeypatch.setattr(cooldown.Cooldown, "begin_round", forget)
+    monkeypatch.setattr(ClaimStep, "claim_more", forget)
 
     harness.expand()
 
