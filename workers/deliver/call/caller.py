@@ -125,9 +125,11 @@ class Caller:
         Closing the iterator early cancels the calls in flight, waits for their end and drops their outcomes: their
         events have to be called again.
         """
+        if not events:
+            return
         handler = self.handler
         if handler.batch and not singly:
-            if events and not stop():
+            if not stop():
                 outcome = self.call_batch(events)
                 for index in range(len(events)):
                     yield index, outcome
