@@ -7,8 +7,11 @@
 its maximum age, or for lack of room (`workers.failures.retention`). What `callbacks forget` erased before it was
 delivered is `forgotten`. The counters change in the same atomic steps as what they count; what waits is counted from
 the jobs themselves. The two are read one after the other, so the sum is exact only if nothing moved meanwhile.
+A counter that changed shows most movements. An event that is tried again and a job that a paused run returns change
+none: they show in the ids of the jobs, which are read a second time if the sum does not come out.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -169,16 +172,22 @@ def run(connection: redis.Redis, *, max_jobs: int | None = None) -> Audit:
 
 
 def _run_once(connection: redis.Redis, job_limit: _JobLimit) -> Audit:
-    before = _read_counters(connection)
-    sums = _add_up(connection, before, job_limit)
-    return msgspec.structs.replace(sums, moving=_read_counters(connection) != before)
+    counts = _read_counters(connection)
+    jobs: dict[str, set[str]] = {}
+    waiting: dict[str, int] = {}
+    for queue in (queues.EXPAND, *map(queues.delivery_queue, keys.handler_names(counts))):
+        jobs[queue] = _list_jobs(connection, queue, job_limit)
+        waiting[queue] = queue_jobs.count_unsettled(connection, jobs[queue])
+    sums = _add_up(counts, waiting)
+    moving = _read_counters(connection) != counts or (not sums.balances and _have_moved(connection, jobs))
+    return msgspec.structs.replace(sums, moving=moving)
 
 
 def _read_counters(connection: redis.Redis) -> dict[str, int]:
     return {as_text(name): int(number) for name, number in connection.hgetall(keys.COUNTS).items()}
 
 
-def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimit) -> Audit:
+def _add_up(counts: dict[str, int], waiting: Mapping[str, int]) -> Audit:
     return Audit(
         records={
             kind: RecordTotals(
@@ -191,7 +200,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimi
             )
             for kind in KINDS
         },
-        waiting=_count_waiting(connection, queues.EXPAND, job_limit),
+        waiting=waiting[queues.EXPAND],
         moving=False,
         handlers=tuple(
             HandlerTotals(
@@ -202,7 +211,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimi
                 dead=_total(counts, handler, "dead"),
                 dropped=_total(counts, handler, "dropped"),
                 forgotten=_total(counts, handler, "forgotten"),
-                waiting=_count_waiting(connection, queues.delivery_queue(handler), job_limit),
+                waiting=waiting[queues.delivery_queue(handler)],
             )
             for handler in keys.handler_names(counts)
         ),
@@ -213,11 +222,19 @@ def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) 
     return sum(counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
 
 
-def _count_waiting(connection: redis.Redis, queue: str, job_limit: _JobLimit) -> int:
-    """Count what the jobs of a queue still hold, whatever their state."""
+def _list_jobs(connection: redis.Redis, queue: str, job_limit: _JobLimit) -> set[str]:
+    """Return the ids of a queue's jobs, whatever their state. Raise TooManyJobs if there are more than allowed."""
     # In one transaction: a job that moves meanwhile would be missed, or counted twice.
     found = queue_jobs.read_jobs(connection, queue, last_index=job_limit.last_index).all_ids
     job_limit.check(len(found))
     found = queue_jobs.with_coalesced(connection, found, last_index=job_limit.last_index)
     job_limit.use(len(found))
-    return queue_jobs.count_unsettled(connection, found)
+    return found
+
+
+def _have_moved(connection: redis.Redis, jobs: Mapping[str, set[str]]) -> bool:
+    """Return whether a queue has other jobs than these by now."""
+    try:
+        return any(_list_jobs(connection, queue, _JobLimit(len(ids))) != ids for queue, ids in jobs.items())
+    except TooManyJobs:
+        return True

@@ -1,12 +1,13 @@
 """The audit finds what waits in each of RQ's keys, and says how much is missing if something was removed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from callbacks import Reject, ReplyEvent, ReportEvent, handler
-from shared import keys, queues
+from shared import keys, queue_jobs, queues
 from shared.batches import Quarantined
 from tests.integration.harness import RECEIVED_MS, Harness, open_harness, record, reply, status
 from tests.redis_server import RedisServer
@@ -123,8 +124,59 @@ def test_the_items_of_a_job_deleted_by_hand_are_missing(harness: Harness, queue:
     harness.connection.delete(keys.job(job_id))
 
     sums = harness.audit()
-    assert not sums.balances
+    assert (sums.balances, sums.moving) == (False, False)
     assert sums.missing + sum(at.missing for at in sums.handlers) == number
+
+
+def while_reading(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+    """Take one of the steps each time the audit has read a queue's own jobs, and not yet the coalesced ones."""
+    left, read_coalesced = list(steps), queue_jobs.with_coalesced
+
+    def with_coalesced(*arguments: Any, **options: Any) -> set[str]:
+        if left:
+            left.pop(0)()
+        return read_coalesced(*arguments, **options)
+
+    monkeypatch.setattr(queue_jobs, "with_coalesced", with_coalesced)
+
+
+def test_an_event_that_fails_during_the_audit_is_not_missing(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.accept(status(record("1", to="failing"), record("2", to="failing")))
+    harness.expand()
+    while_reading(monkeypatch, lambda: None, lambda: harness.deliver(taker))
+
+    sums = harness.audit()
+
+    assert (sums.handlers[0].waiting, sums.balances, sums.moving) == (2, True, False)
+
+
+def test_a_job_that_a_run_returns_during_the_audit_is_not_missing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = queues.delivery_queue("taker")
+    for n in range(3):
+        harness.accept(status(record(str(n))))
+        harness.expand()
+    job_id = moved(harness, queue, "started")
+
+    def claim() -> None:
+        for _ in range(2):
+            harness.connection.lmove(keys.rq_queue(queue), keys.coalesced(job_id), "LEFT", "RIGHT")
+
+    def release() -> None:
+        for _ in range(2):
+            harness.connection.lmove(keys.coalesced(job_id), keys.rq_queue(queue), "LEFT", "RIGHT")
+
+    claim()
+    while_reading(monkeypatch, lambda: None, release)
+    assert (harness.audit().handlers[0].waiting, harness.audit().balances) == (3, True)
+
+    claim()
+    # Each try reads two queues twice; the second reading of a try finds what the first has missed.
+    one_try = (claim, release, claim, claim)
+    while_reading(monkeypatch, *one_try * 5)
+    sums = harness.audit()
+    assert (sums.handlers[0].missing, sums.balances, sums.moving) == (2, False, True)
 
 
 def test_an_extra_event_is_reported(harness: Harness) -> None:
