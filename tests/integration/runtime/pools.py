@@ -59,6 +59,9 @@ class Command:
         return [int(pid) for pid in listed.split()]
 
     def stop(self) -> int:
+        """Ask it to stop, once it listens to that, and return its exit code."""
+        # A pool that had nothing to do may be asked before that, and would end by the signal.
+        until(lambda: catches(self.process.pid, signal.SIGTERM) or self.process.poll() is not None, "SIGTERM is caught")
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(WAIT_SECONDS)
 
@@ -95,3 +98,13 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def catches(pid: int, signum: signal.Signals) -> bool:
+    """Return whether a process has a handler of its own for a signal."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = int(next(line.split()[1] for line in lines if line.startswith("SigCgt:")), 16)
+    return bool(caught >> (signum - 1) & 1)
