@@ -47,6 +47,13 @@ class StoreUnavailable(CallbacksError):
         super().__init__(reason)
 
 
+class Terminated(SystemExit):
+    """A signal terminated this process, whatever code it ran just then; `code` is the exit code.
+
+    A SystemExit, as event loops pass on only that and KeyboardInterrupt.
+    """
+
+
 def find_cause(error: BaseException | None, kinds: type[_Kind] | tuple[type[_Kind], ...]) -> _Kind | None:
     """Return the error, or the first cause of it, that is of one of these kinds; None if none is."""
     if error is None or isinstance(error, kinds):

@@ -19,6 +19,7 @@ from typing import Final
 
 from callbacks.distribution import MissingExtra
 from shared.did_you_mean import did_you_mean
+from shared.errors import Terminated
 from workers import reserved_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 from workers.raised_at import raised_at
@@ -123,6 +124,8 @@ def _import(entry: str, name: str) -> ModuleType:
     before = set(sys.modules)
     try:
         module = importlib.import_module(name)
+    except Terminated:
+        raise
     except HandlerError as exc:
         raise HandlerError(exc.problem, entry=entry) from exc
     except (Exception, SystemExit) as exc:  # importing runs the author's code, which may raise anything

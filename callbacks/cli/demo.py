@@ -33,7 +33,7 @@ from callbacks.simulator.summary import RunSummary
 from callbacks.simulator.traffic import SPAN
 from shared import audit, connections, events
 from shared.counted import counted
-from shared.errors import CallbacksError
+from shared.errors import CallbacksError, Terminated
 
 _SOURCE: Final = "demo"
 # The gateway waits 300 s before it repeats a failed callback; a demo should not take that long.
@@ -97,7 +97,7 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
     try:
         with termination.on_signal(), _own_folder(folder):
             result = _run_campaign(plan(options, start_at=datetime.now(UTC) - SPAN), folder)
-    except termination.Terminated:
+    except Terminated:
         click.echo("Interrupted; no process is left running.", err=True)
         raise
     except CallbacksError as exc:

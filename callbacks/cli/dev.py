@@ -25,6 +25,7 @@ from callbacks.cli.reloader import Reloader
 from callbacks.cli.running_dev import RunningDev
 from callbacks.cli.service import ProcessEnded, Service
 from shared import connections, queues
+from shared.errors import Terminated
 from shared.settings import Settings
 from workers.activity import WorkerReady
 from workers.runtime import pause
@@ -70,7 +71,7 @@ def dev(*, port: int | None, folder: Path, public_url: str | None, reloads: bool
     try:
         with termination.on_signal(), folder_lock.lock(folder, owner="dev"):
             _run(loaded, folder=folder, public_url=public_url, reloads=reloads)
-    except termination.Terminated:
+    except Terminated:
         click.echo(f"Stopped. The data stay in {folder}")
         sys.exit(0)
 

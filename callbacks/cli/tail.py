@@ -18,6 +18,7 @@ from callbacks.cli.command import Command
 from callbacks.cli.event_line import format_event
 from callbacks.cli.numbers_option import numbers_option
 from shared import connections, live, sealed_data, settings
+from shared.errors import Terminated
 from shared.events import Event
 from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted, SealedEvents
 from shared.live_filter import LiveFilter
@@ -73,7 +74,7 @@ def tail(
     try:
         with termination.on_signal(), contextlib.closing(live.listen_sync(loaded.redis_url)) as feed:
             _print_feed(feed, wanted=wanted, show=show, limit=limit, redis_url=redis_url)
-    except termination.Terminated:
+    except Terminated:
         sys.exit(0)
     except BrokenPipeError:
         broken_pipe.discard_output()

@@ -2,34 +2,26 @@
 
 import asyncio
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+from shared.errors import Terminated
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _Result = TypeVar("_Result")
-
-
-class Terminated(SystemExit):
-    """A signal terminated this process; the exit code is the shell's convention for that signal.
-
-    A SystemExit, as event loops pass on only that and KeyboardInterrupt.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(128 + signum)
 
 
 @contextmanager
 def on_signal() -> Iterator[None]:
     """Have SIGINT, SIGTERM and SIGHUP raise Terminated in the main thread, within.
 
-    Only the first signal does: a second one does not interrupt the unwinding.
+    The exit code is the shell's convention for that signal. Only the first signal does: a second one does not
+    interrupt the unwinding.
     """
 
     def terminate(signum: int) -> None:
-        raise Terminated(signum)
+        raise Terminated(_exit_code(signum))
 
     before = _on_first(terminate)
     try:
@@ -57,12 +49,16 @@ def run(main: Coroutine[Any, Any, _Result]) -> _Result:
         before = _on_first(cancel)
         await asyncio.wait([task])
         if received:
-            raise Terminated(received[0])
+            raise Terminated(_exit_code(received[0]))
         _restore(before)
         return task.result()
 
     # Not uvloop: it replaces the signal handlers, and does not restore them.
     return asyncio.run(cancellable())
+
+
+def _exit_code(signum: int) -> int:
+    return 128 + signum
 
 
 def _on_first(act: Callable[[int], None]) -> dict[signal.Signals, Any]:
@@ -88,7 +84,7 @@ def exit_zero_on_signal() -> None:
     """
 
     def exit_zero(_signum: int, _frame: object) -> None:
-        sys.exit(0)
+        raise Terminated(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, exit_zero)

@@ -27,6 +27,7 @@ from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
 from callbacks.cli.top_views import View, view_cells, view_status
 from shared import connections, settings
+from shared.errors import Terminated
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def top(ctx: click.Context, *, once: bool, cell: str | None, as_json: bool, ever
                 _print_lines(view, every_seconds)
             else:
                 _run_screen(view, every_seconds)
-    except termination.Terminated:
+    except Terminated:
         sys.exit(0)
     except BrokenPipeError:
         broken_pipe.discard_output()

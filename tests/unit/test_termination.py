@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from callbacks.cli import termination
-from callbacks.cli.termination import Terminated
+from shared.errors import Terminated
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

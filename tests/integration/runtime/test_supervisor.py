@@ -289,6 +289,22 @@ def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(
     assert "not in here" in command.log
 
 
+def test_a_stop_while_a_module_is_imported_ends_with_0(harness: Harness, start: Start, tmp_path: Path) -> None:
+    importing = tmp_path / "importing"
+    (tmp_path / "slow.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(importing)!r}).touch()\ntime.sleep({WAIT_SECONDS * 2})\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    # As there is another handler, the workers would start without the one that was interrupted.
+    command = start(harness, "deliver", CALLBACKS_HANDLERS=f"slow,{HANDLERS}", PYTHONPATH=path)
+    until(importing.exists, "it is being imported")
+
+    assert command.stop() == 0
+    assert "handler_import_failed" not in command.log
+    assert "worker_started" not in command.log
+
+
 def test_a_worker_for_a_queue_without_a_handler_ends_with_2(harness: Harness) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "workers.process", queues.delivery_queue("nobody"), "--name", "deliver-nobody-1"],
