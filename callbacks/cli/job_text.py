@@ -2,7 +2,7 @@
 
 from callbacks.cli.terminal_text import short
 from shared.counted import counted
-from workers.handlers.sql.jobs import JobSummary
+from workers.handlers.sql.history_results import JobSummary
 
 
 def job_line(job: JobSummary) -> str:

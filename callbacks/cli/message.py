@@ -16,7 +16,7 @@ from shared.counted import counted
 from shared.events import to_unix_ms
 from workers.admin import message_forms
 from workers.admin.message_forms import EventDeliveriesForm, Numbers, delivery_form, to_plain
-from workers.handlers.sql.history import Reply, Status, Timeline
+from workers.handlers.sql.history_results import Reply, Status, Timeline
 
 
 @click.command(cls=Command)

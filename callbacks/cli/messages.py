@@ -16,7 +16,8 @@ from shared.csv_text import csv_line
 from shared.events import known_status
 from workers.admin import message_forms
 from workers.admin.message_forms import Numbers
-from workers.handlers.sql.history import History, Message
+from workers.handlers.sql.history import History
+from workers.handlers.sql.history_results import Message
 from workers.handlers.sql.jobs import read_jobs
 
 

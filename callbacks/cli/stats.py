@@ -12,7 +12,7 @@ from callbacks.cli.command import Command
 from callbacks.cli.job_text import job_name
 from callbacks.cli.terminal_text import short
 from shared.counted import counted
-from workers.handlers.sql.history import Stats, Totals
+from workers.handlers.sql.history_results import Stats, Totals
 
 # Nobody reads more; --json has all.
 _MAX_JOBS: Final = 20

@@ -19,7 +19,7 @@ from workers.handlers.mask import mask_fields, mask_record, mask_text
 from workers.handlers.number_mask import mask_number
 
 if TYPE_CHECKING:
-    from workers.handlers.sql.history import Message, Reply, Timeline
+    from workers.handlers.sql.history_results import Message, Reply, Timeline
 
 Numbers: TypeAlias = Literal["masked", "full"]
 

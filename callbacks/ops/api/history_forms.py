@@ -9,8 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from callbacks import ReplyEvent, ReportEvent
 from callbacks.ops.api.parameters import CursorText, Limit, ShownNumbers, Since, Text
 from workers.admin.message_forms import DeliveryForm
-from workers.handlers.sql.history import Message, Timeline
-from workers.handlers.sql.jobs import JobSummary
+from workers.handlers.sql.history_results import JobSummary, Message, Timeline
 
 
 class MessagesQuery(Struct, frozen=True, kw_only=True):

@@ -36,7 +36,8 @@ from workers.admin.message_forms import EventDeliveriesForm, delivery_form, to_p
 from workers.admin.number_views import NumberViews
 from workers.handlers.mask import mask_event
 from workers.handlers.sql import stored_events
-from workers.handlers.sql.history import History, Reply, Stats, Status
+from workers.handlers.sql.history import History
+from workers.handlers.sql.history_results import Reply, Stats, Status
 from workers.handlers.sql.jobs import read_jobs
 
 # Statuses of one message, or replies to it: far more than a message has.

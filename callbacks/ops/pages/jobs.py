@@ -19,7 +19,7 @@ from callbacks.ops.status.single_flight import SingleFlight
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from workers.handlers.sql.jobs import JobSummary
+    from workers.handlers.sql.history_results import JobSummary
 
 ROWS: Final = 50
 # Older pages of a list that nobody reads to its end; `callbacks jobs` has no such limit.

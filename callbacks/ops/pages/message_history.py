@@ -11,7 +11,7 @@ from callbacks.ops.status.history_tables import TablesUnavailable, open_tables
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from workers.handlers.sql.history import Message, Timeline
+    from workers.handlers.sql.history_results import Message, Timeline
 
 MAX_MESSAGES: Final = 50
 # Statuses of one message, or replies to it: far more than a message has.

@@ -25,8 +25,7 @@ from workers.admin.message_forms import mask_message
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from workers.handlers.sql.history import Message
-    from workers.handlers.sql.jobs import JobSummary
+    from workers.handlers.sql.history_results import JobSummary, Message
 
 ROWS: Final = 50
 _MAX_CHARACTERS: Final = 300

@@ -35,7 +35,7 @@ from workers.failures.search import SearchCursor
 from workers.handlers.number_mask import mask_number
 
 if TYPE_CHECKING:
-    from workers.handlers.sql.history import Timeline
+    from workers.handlers.sql.history_results import Timeline
 
 _MAX_CHARACTERS: Final = 300
 _MAX_RAW_CHARACTERS: Final = 20_000

@@ -11,6 +11,7 @@ database_url    parses DATABASE_URL and opens connections
 database_check  finds what is wrong with the database, for `callbacks check`
 errors          the errors of the database
 history         reads messages and totals, for `callbacks message`, `messages` and `stats`
+history_results what these readers return
 conditions      which messages are meant: overdue, of a job
 jobs            reads what became of the messages of each job, for `callbacks jobs`
 overdue         messages without a final status although their first report came long ago

@@ -2,29 +2,12 @@
 
 from datetime import datetime
 
-from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from workers.handlers.sql.conditions import is_of_job, is_overdue
 from workers.handlers.sql.current_status import DELIVERED
+from workers.handlers.sql.history_results import JobSummary
 from workers.handlers.sql.tables import messages
-
-
-class JobSummary(Struct, frozen=True, kw_only=True):
-    """One job. `sent` counts the messages of which a report was received; of others nothing is known.
-
-    `delivery_rate` is the share of `sent` that is DELIVRD or SEEN, from 0 to 1. Times are UTC.
-    """
-
-    api_job_id: str | None
-    client_job_id: str | None
-    sent: int
-    final: int
-    overdue: int
-    delivered: int
-    delivery_rate: float
-    first_received_at: datetime
-    last_received_at: datetime
 
 
 def read_jobs(
