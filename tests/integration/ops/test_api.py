@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -337,6 +338,19 @@ def test_without_the_libraries_of_sql_an_answer_says_how_to_install_them(
             assert "retry-after" not in answer.headers
         assert bearer(ops, READ).get("/api/health").status_code == 200
         assert "/api/events" in ops.client().get("/api/openapi.json").json()["paths"]
+
+
+def test_the_libraries_of_sql_are_loaded_only_where_the_tables_are_read() -> None:
+    program = (
+        "import sys\n"
+        "from callbacks.ops.app import create_app\n"
+        "from shared import settings\n"
+        "create_app(settings.load(process='ops'))\n"
+        "print(sorted({'alembic', 'callbacks.ops.api.history_operations', 'sqlalchemy'} & sys.modules.keys()))\n"
+    )
+    environment = {"REDIS_URL": "redis://127.0.0.1:1"}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "['callbacks.ops.api.history_operations']\n"
 
 
 def test_without_the_tables_of_sql_an_answer_says_so(quick_redis: RedisServer, tmp_path: Any) -> None:
