@@ -43,7 +43,7 @@ def forget(*, numbers: tuple[str, ...], file: BinaryIO | None, dry_run: bool, as
     What is still under way is erased before it is delivered, and the audit counts it as forgotten.
 
     It is safe while the service runs. If it is interrupted, run it again: it continues. Exit code 1 if something is
-    left. docs/privacy.md has the table of stores.
+    left, or could not be searched. docs/privacy.md has the table of stores.
     """
     lines = () if file is None else person_stores.read_number_lines(file.read())
     search = person_stores.parse_numbers(numbers, lines)
@@ -56,7 +56,8 @@ def forget(*, numbers: tuple[str, ...], file: BinaryIO | None, dry_run: bool, as
         with nullcontext(ActionProgress()) if dry_run else ActionLog(client).record(_action(search)) as progress:
             for result in steps:
                 results.append(result)
-                progress.done, progress.failed = progress.done + result.erased, progress.failed + result.left
+                progress.done += result.erased
+                progress.failed += result.left + result.unreadable
         is_complete = all(result.is_complete for result in results)
         if is_complete and marks is not None:
             marks.end()
@@ -122,8 +123,8 @@ def _to_text(results: Sequence[StoreResult], *, dry_run: bool) -> Iterator[str]:
     yield ""
     if dry_run:
         yield "Nothing was changed: --dry-run."
-        return
-    yield "Not reached:"
-    yield from (f"  {each}" for each in NOT_REACHED)
+    else:
+        yield "Not reached:"
+        yield from (f"  {each}" for each in NOT_REACHED)
     if not all(result.is_complete for result in results):
         yield "Something is left, or could not be searched: see above, then run this again."

@@ -5,6 +5,7 @@ report        what was found, erased and left in each store
 record_bodies callbacks without the records that mention a number
 jobs          callbacks and events that wait in Redis
 failures      the quarantine and the dead letters
+not_read      what of a store could not be read, and why
 run_marks     which runs of `forget` have not ended
 erasure       the stores between which events move, until nothing is left
 sql_tables, jsonl_files, log_files, stream_entries   what the built-in handlers store; file_lines rewrites files

@@ -21,14 +21,13 @@ def erase_until_clean(
 ) -> list[StoreResult]:
     """Erase from these stores, in the direction in which events move, until a whole pass finds nothing.
 
-    What cannot be read does not count: no further pass could read it. A job that was running may be a retry or a dead
-    letter by then, so one pass is not enough.
+    A job that was running may be a retry or a dead letter by then, so one pass is not enough.
     """
     deadline = time.monotonic() + wait_seconds
     totals = [timed(partial(store.erase, dry_run=dry_run)) for store in stores]
     results: Sequence[StoreResult] = totals
-    while not dry_run and any(result.found > result.unreadable for result in results):
-        if any(result.left > result.unreadable for result in results):
+    while not dry_run and any(result.found for result in results):
+        if any(result.left for result in results):
             if time.monotonic() >= deadline:
                 break
             time.sleep(_PAUSE_SECONDS)

@@ -23,12 +23,13 @@ from workers.failures.cursor import Cursor, IndexReader
 from workers.failures.failure_list import FailureList, all_lists
 from workers.failures.store import FailureStore
 from workers.personal_data import record_bodies
-from workers.personal_data.report import FoundItem, StoreResult
+from workers.personal_data.not_read import NotRead
+from workers.personal_data.report import FoundItem, StoreResult, StoreUnreadable
 from workers.runtime import scripts
 
 _UNTIL: Final = "until it is replayed or dropped, at most CALLBACKS_FAILURES_RETENTION_DAYS (30)"
 _READ_SIZE: Final = 500
-_REPAIR: Final = "give CALLBACKS_SEAL_KEYS_FILE their keys, and drop those that are damaged"
+_DAMAGED: Final = b"some of it is sealed and damaged: drop it with `callbacks quarantine drop` or `callbacks dead drop`"
 _NAMES: Final = (
     "body", "event", "headers", "error", "traceback", "whole_error", "whole_traceback",
     "kind", "records", "source", "received_ms",
@@ -51,12 +52,10 @@ class Failures:
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Erase what mentions a number, once. A failure that was replayed meanwhile is found as a job."""
-        found = erased = unopened = unreadable = 0
-        for failure_list, failure_id, fields in self._iterate():
+        found = erased = 0
+        not_read = NotRead("failure")
+        for failure_list, failure_id, fields in self._iterate(not_read):
             number = int(fields["records"] or 1)
-            if _is_unopened(fields):
-                found, unopened, unreadable = found + number, unopened + 1, unreadable + number
-                continue
             parts = None if failure_list.handler is not None else self._take_apart(fields)
             if parts is not None and parts.body is not None:
                 found += len(parts.erased)
@@ -64,27 +63,41 @@ class Failures:
             else:
                 found += number
                 erased += 0 if dry_run else self._drop(failure_list, failure_id, number)
-        why = f"{unopened} that cannot be opened: {_REPAIR}" if unopened else ""
-        left = 0 if dry_run else found - erased
-        return StoreResult(store=self.name, found=found, erased=erased, left=left, unreadable=unreadable, why=why)
+        return StoreResult(
+            store=self.name,
+            found=found,
+            erased=erased,
+            left=0 if dry_run else found - erased,
+            unreadable=len(not_read),
+            why=not_read.why,
+        )
 
     def export(self) -> Iterator[FoundItem]:
-        """Yield each failure that mentions a number; of a bundle, only those records."""
-        for failure_list, failure_id, fields in self._iterate():
+        """Yield each failure that mentions a number; of a bundle, only those records.
+
+        Raise StoreUnreadable, after the last one.
+        """
+        not_read = NotRead("failure")
+        for failure_list, failure_id, fields in self._iterate(not_read):
             content = {name: value.decode(errors="replace") for name, value in fields.items() if value}
-            is_whole = failure_list.handler is not None or _is_unopened(fields)
-            parts = None if is_whole else self._take_apart(fields)
+            parts = None if failure_list.handler is not None else self._take_apart(fields)
             if parts is not None:
                 content["body"] = "\n".join(parts.erased)
             yield FoundItem(where=f"{failure_list.name}, {failure_id}", until=_UNTIL, content=content)
+        if not_read:
+            raise StoreUnreadable(not_read.why)
 
-    def _iterate(self) -> Iterator[tuple[FailureList, str, Mapping[str, bytes | None]]]:
+    def _iterate(self, not_read: NotRead) -> Iterator[tuple[FailureList, str, Mapping[str, bytes | None]]]:
+        """Yield what mentions a number. What cannot be opened may mention it, and is counted in `not_read`."""
         for failure_list in all_lists(self._connection):
             for ids in self._pages(failure_list):
                 for batch in self._store.read_batches(failure_list, ids):
                     for failure_id, values in store.read_fields(self._connection, failure_list, batch, _NAMES):
                         fields = dict(zip(_NAMES, values, strict=True))
-                        if self._mentions(fields):
+                        why = _why_unopened(fields)
+                        if why is not None:
+                            not_read.add(why)
+                        elif self._mentions(fields):
                             yield failure_list, failure_id, fields
 
     def _pages(self, failure_list: FailureList) -> Iterator[list[str]]:
@@ -94,8 +107,6 @@ class Failures:
             cursor = members[-1]
 
     def _mentions(self, fields: Mapping[str, bytes | None]) -> bool:
-        if _is_unopened(fields):
-            return True  # it may
         texts = [fields[name] or b"" for name in _SEARCHED]
         body = fields["body"]
         if body:
@@ -143,12 +154,15 @@ class Failures:
         return number * dropped.done
 
 
-def _is_unopened(fields: Mapping[str, bytes | None]) -> bool:
-    """Return whether some of a failure cannot be read now, so that it may mention any number."""
+def _why_unopened(fields: Mapping[str, bytes | None]) -> bytes | None:
+    """Return why some of a failure cannot be read now, so that it may mention any number; None if all of it can be."""
+    unopened = next((value for value in fields.values() if isinstance(value, Unopened)), None)
+    if unopened is not None:
+        return unopened
     # A job or an event is kept as JSON in UTF-8, and its sealed parts as they are if not all of them open.
     event, body = fields["event"] or b"", fields["body"] or b""
     jobs = (event, body) if queues.is_expand_job(body) else (event,)
-    return any(isinstance(value, Unopened) for value in fields.values()) or any(map(sealed_data.has_damaged, jobs))
+    return _DAMAGED if any(map(sealed_data.has_damaged, jobs)) else None
 
 
 def _counted_as_forgotten(failure_list: FailureList) -> FailureList:

@@ -17,10 +17,12 @@ from rq.utils import as_text
 
 from shared import batches, events, keys, progress, queue_jobs, queues, sealed_data
 from shared.batches import Accepted
+from shared.counted import counted
 from shared.number_search import NumberSearch
 from shared.queue_jobs import StoredJob
 from workers.personal_data import record_bodies
-from workers.personal_data.report import FoundItem, StoreResult
+from workers.personal_data.not_read import NotRead
+from workers.personal_data.report import FoundItem, StoreResult, StoreUnreadable
 from workers.runtime import completion_journal, scripts
 
 _UNTIL: Final = "until it is delivered or has become a dead letter"
@@ -67,12 +69,13 @@ class WaitingJobs:
 
     def erase(self, *, dry_run: bool) -> StoreResult:
         """Rewrite each job that mentions a number, once. What a run holds, or moved meanwhile, is left."""
-        found = erased = running = unreadable = 0
-        for job in self._iterate():
+        found = erased = running = 0
+        not_read = NotRead("job")
+        for job in self._iterate(not_read):
             try:
                 rewritten = _rewrite(job, self._search)
-            except (msgspec.MsgspecError, ValueError):
-                found, unreadable = found + 1, unreadable + 1
+            except (msgspec.MsgspecError, ValueError) as exc:
+                not_read.add(exc)
                 continue
             records = len(rewritten.erased)
             if dry_run:
@@ -82,33 +85,36 @@ class WaitingJobs:
             else:
                 # Of what is settled nothing is to be erased, but the job has it until its run ends.
                 found, running = found + max(1, records), running + 1
-        why = []
-        if running:
-            why.append(f"{running} running jobs: run the command again when they have ended")
-        if unreadable:
-            why.append(
-                f"{unreadable} jobs of another release, without their events, or sealed with a key that "
-                "is not in CALLBACKS_SEAL_KEYS_FILE"
-            )
-        left = 0 if dry_run else found - erased
+        waits_for = f"{counted(running, 'running job')}: run this again when they have ended" if running else ""
         return StoreResult(
-            store=self.name, found=found, erased=erased, left=left, unreadable=unreadable, why="; ".join(why)
+            store=self.name,
+            found=found,
+            erased=erased,
+            left=0 if dry_run else found - erased,
+            unreadable=len(not_read),
+            why="; ".join(filter(None, (waits_for, not_read.why))),
         )
 
     def export(self) -> Iterator[FoundItem]:
-        """Yield each record and event that mentions a number."""
-        for job in self._iterate():
+        """Yield each record and event that mentions a number. Raise StoreUnreadable, after the last job."""
+        not_read = NotRead("job")
+        for job in self._iterate(not_read):
             where = f"queue {job.queue}, {'running' if job.holder is None else 'waiting'}"
             try:
                 texts = _rewrite(job, self._search).erased
             except (msgspec.MsgspecError, ValueError) as exc:
-                yield FoundItem(where=where, until=_UNTIL, content={"unreadable": str(exc)})
+                not_read.add(exc)
                 continue
             for text in texts:
                 yield FoundItem(where=where, until=_UNTIL, content=_readable(text, is_event=job.handler is not None))
+        if not_read:
+            raise StoreUnreadable(not_read.why)
 
-    def _iterate(self) -> Iterator[_Job]:
-        """Yield the jobs that mention a number, in the direction in which events move: expand first."""
+    def _iterate(self, not_read: NotRead) -> Iterator[_Job]:
+        """Yield the jobs that mention a number, in the direction in which events move: expand first.
+
+        What cannot be opened may mention it, and is counted in `not_read`.
+        """
         handlers = keys.handler_names(map(as_text, self._connection.hkeys(keys.COUNTS)))
         for queue in (queues.EXPAND, *map(queues.delivery_queue, handlers)):
             jobs = queue_jobs.read_jobs(self._connection, queue)
@@ -124,15 +130,17 @@ class WaitingJobs:
                 ids = ids[len(some) :]
                 stored = queue_jobs.read_stored(self._connection, some, *_FIELDS)
                 for job_id, one in zip(some, stored, strict=True):
-                    if self._mentions(one):
+                    try:
+                        is_mentioned = self._mentions(one)
+                    except sealed_data.Sealed as exc:
+                        not_read.add(exc)
+                        continue
+                    if is_mentioned:
                         yield _Job(queue, job_id, holders[job_id], one)
 
     def _mentions(self, stored: StoredJob) -> bool:
-        try:
-            plain = queues.unseal_call(queues.decompress(stored.data or b""))
-            texts = (plain, *map(queues.unseal_portion, stored.present))
-        except sealed_data.Sealed:
-            return True  # it may, so the result says that it could not be read
+        plain = queues.unseal_call(queues.decompress(stored.data or b""))
+        texts = (plain, *map(queues.unseal_portion, stored.present))
         return any(map(self._search.find_in_bytes, texts))
 
     def _write(self, job: _Job, holder: str, rewritten: _Rewritten) -> bool:

@@ -16,9 +16,9 @@ class StoreUnreadable(Exception):
 class StoreResult(Struct, frozen=True, kw_only=True):
     """The result for one store, in its own unit (records, events, lines, rows).
 
-    `left` of `found` could not be erased; `why` says why, and what to do. `unreadable` of them cannot be read, so
-    it does not help to wait. `failed`: the store could not be searched, or not whole. With neither `why` is a remark.
-    `seconds` is how long it took.
+    `left` of `found` could not be erased; `why` says why, and what to do. `unreadable` items more cannot be read, so
+    they may mention any number, and it does not help to wait. `failed`: the store could not be searched, or not whole.
+    With none of these `why` is a remark. `seconds` is how long it took.
     """
 
     store: str
@@ -32,8 +32,8 @@ class StoreResult(Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left, as far as is known."""
-        return not self.left and not self.failed
+        """Whether all of it was searched, and nothing is left."""
+        return not (self.left or self.unreadable or self.failed)
 
 
 class FoundItem(Struct, frozen=True, kw_only=True):

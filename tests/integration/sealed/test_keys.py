@@ -25,6 +25,7 @@ from workers.personal_data.action_work import ActionWork
 from workers.personal_data.erasure import erase_until_clean
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
+from workers.personal_data.report import StoreUnreadable
 from workers.runtime import pause
 
 NUMBER = "35699777123"
@@ -210,9 +211,10 @@ def test_a_damaged_event_costs_no_other_and_counts_as_one_that_may_mention_any_n
         assert [type(error) for _, error in result.failed] == [StillUnreadable]
         failures = Failures(harness.connection, NumberSearch(["35699000000"]))
         erased = failures.erase(dry_run=False)
-        assert (erased.found, erased.left) == (1, 1)
+        assert (erased.found, erased.unreadable, erased.is_complete) == (0, 1, False)
         assert "damaged" in erased.why
-        assert [item.content["event"][:22] for item in failures.export()] == ['"damaged sealed part: ']
+        with pytest.raises(StoreUnreadable, match="1 failure not read: some of it is sealed and damaged: drop it"):
+            list(failures.export())
         assert harness.audit().balances
 
 
@@ -226,7 +228,7 @@ def test_if_a_job_with_a_damaged_event_moves_to_the_failures_each_event_is_one(
         monkeypatch.undo()
 
         found = Failures(harness.connection, NumberSearch(["35699000001"])).erase(dry_run=False)
-        assert (found.found, found.erased, found.left) == (10, 9, 1)
+        assert (found.found, found.erased, found.unreadable) == (9, 9, 1)
         assert harness.audit().balances
 
 
@@ -249,7 +251,7 @@ def test_a_job_that_is_kept_whole_as_a_failure_may_mention_any_number(
             harness.deliver(first)
 
         found = Failures(harness.connection, NumberSearch(["35699777999"])).erase(dry_run=False)
-        assert (found.found, found.left) == (2, 2)
+        assert (found.found, found.unreadable) == (0, 1)
 
 
 def test_a_failure_whose_key_is_missing_is_listed_and_stays(url: str) -> None:
@@ -311,10 +313,9 @@ def test_forget_erases_what_is_sealed_and_names_what_it_cannot_open(url: str) ->
         stores: tuple[Any, ...] = (WaitingJobs(harness.connection, search), Failures(harness.connection, search))
         unopened = [store.erase(dry_run=False) for store in stores]
         assert [result.erased for result in unopened] == [0, 0]
-        assert (
-            erase_until_clean(stores, dry_run=False, wait_seconds=math.inf)[0].left == 2
-        )  # it does not wait for a key
-        assert all(result.left and "CALLBACKS_SEAL_KEYS_FILE" in result.why for result in unopened)
+        # It does not wait for a key.
+        assert erase_until_clean(stores, dry_run=False, wait_seconds=math.inf)[0].unreadable == 2
+        assert all(result.unreadable and "CALLBACKS_SEAL_KEYS_FILE" in result.why for result in unopened)
 
         sealed_data.use([NEW, OLD])
         assert [len([*store.export()]) for store in stores] == [2, 1]
@@ -361,7 +362,12 @@ def test_forget_deletes_what_is_left_of_an_action_that_searches_for_the_number(u
         assert found == [1, 1, 1]
         assert [state is not None and state.work is not None for state in states] == [False, True]
         sealed_data.use([NEW])
-        assert store.erase(dry_run=False).erased == is_sealed
+        unopened = store.erase(dry_run=False)
+        assert (unopened.erased, unopened.unreadable) == (0, is_sealed)
+        sealed_data.use([OLD])
+        state = actions.get_state(ids[1])
+        assert state is not None
+        assert state.work is not None  # a process that has the key runs it
 
 
 def test_without_the_key_an_operator_sees_why_a_text_is_missing(url: str) -> None:
