@@ -6,7 +6,7 @@ from shared.events import Event
 from workers.activity import ActivityPublisher, CallResult, EventLabel, PauseChanged
 from workers.declaration import Handler
 from workers.deliver.retries import ScheduledRetry
-from workers.deliver.run import JobOutcome
+from workers.deliver.round import JobOutcome
 from workers.runtime.outcome import InternalError, Rejected
 from workers.runtime.settlement import NewFailure
 

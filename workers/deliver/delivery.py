@@ -26,7 +26,7 @@ from workers.deliver.call.timeout import Watchdog
 from workers.deliver.delivery_log import LogLimit
 from workers.deliver.failure_ladder import Ended, FailureLadder, ends_run
 from workers.deliver.prefetch import Prefetcher
-from workers.deliver.run import Run
+from workers.deliver.round import Run
 from workers.deliver.settle import SettleStep
 from workers.deliver.settler import Settler
 from workers.runtime import cooldown, headroom, pause

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from shared import keys, sealed_field
 from workers.deliver.retries import ScheduledRetry
-from workers.deliver.run import JobOutcome
+from workers.deliver.round import JobOutcome
 from workers.runtime import headroom
 from workers.runtime.settlement import Argument, NewFailure
 

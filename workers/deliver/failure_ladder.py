@@ -14,7 +14,7 @@ from shared import events, queues
 from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
-from workers.deliver.run import Run
+from workers.deliver.round import Run
 from workers.deliver.settler import MAX_STUCK, failed_event, halves
 from workers.runtime import redis_retry
 from workers.runtime.headroom import FailureLimit

@@ -13,7 +13,7 @@ from shared import queues
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
-from workers.deliver.run import Run
+from workers.deliver.round import Run
 from workers.runtime.claim import ClaimedJob, ClaimStep
 from workers.runtime.redis_availability import redis_availability
 

@@ -24,7 +24,7 @@ from rq.job import JobStatus
 from shared import events, keys, queues, sealed_field
 from workers.declaration import Handler
 from workers.deliver.error_text import masked_text
-from workers.deliver.run import JobOutcome
+from workers.deliver.round import JobOutcome
 from workers.failures import dead_letters
 from workers.runtime.outcome import InternalError, Rejected, RetryRequested
 from workers.runtime.settlement import Argument, NewFailure

@@ -25,7 +25,7 @@ from workers.deliver.delivery_log import Attempts
 from workers.deliver.error_text import outcome_text
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
-from workers.deliver.run import JobOutcome, Run
+from workers.deliver.round import JobOutcome, Run
 from workers.deliver.settle import SettleResult, SettleStep
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry

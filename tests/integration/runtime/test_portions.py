@@ -17,7 +17,7 @@ from workers.admin import event_status, queue_state
 from workers.admin.purge import Purger
 from workers.admin.retry_rows import RetryFilter
 from workers.admin.scheduled_retries import ScheduledRetries
-from workers.deliver.run import Run
+from workers.deliver.round import Run
 from workers.expand import expansion
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
