@@ -40,7 +40,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     field_unreadable    an optional field= of records= could not be read: it is None in their events, and stays in `raw`
     event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is
                         quarantined, or becomes a dead letter
-    run_split           a delivery's run raised cause=: the handler is called with one event at a time
+    run_split           a round of deliver raised cause=: the handler is called with one event at a time
     req_uuid_reused     replies= had the req_uuid of other replies, and were delivered: an error of the sender
     execution_unreadable
                         Redis has something among a worker's runs that is not a run: member=; it is skipped

@@ -1,1 +1,1 @@
-"""Events reach one handler: a run calls it, settles what became of each event, and schedules retries."""
+"""Events reach one handler: each round of a run calls it, settles what became of each event, and schedules retries."""

@@ -1,5 +1,7 @@
 """Events are delivered to one handler: a run claims them, calls the handler, and settles what became of each.
 
+While there is load, it does so in several rounds (see `workers.runtime.cooldown`).
+
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt (see `retries`). What
 fails as a whole is split until one event is alone (see `failure_ladder`). Delivered events are recorded in the
 completion journal at once and settled four times a second; failed ones are settled at once. So after a kill the job's
@@ -26,7 +28,7 @@ from workers.deliver.call.timeout import Watchdog
 from workers.deliver.delivery_log import LogLimit
 from workers.deliver.failure_ladder import Ended, FailureLadder, ends_run
 from workers.deliver.prefetch import Prefetcher
-from workers.deliver.round import Run
+from workers.deliver.round import Round
 from workers.deliver.settle import SettleStep
 from workers.deliver.settler import Settler
 from workers.runtime import cooldown, headroom, pause
@@ -105,7 +107,7 @@ class Deliverer:
             partial(self._prefetcher.claim_next, job_id, worker),
             is_stopping=self._is_stopping,
         ):
-            self._deliver(Run(claimed_jobs, job_id=job_id, worker=worker))
+            self._deliver(Round(claimed_jobs, job_id=job_id, worker=worker))
 
     def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
         try:
@@ -113,35 +115,35 @@ class Deliverer:
         except HandlerPaused as exc:
             raise self._handler_paused() from exc
 
-    def _deliver(self, run: Run) -> None:
+    def _deliver(self, round_: Round) -> None:
         try:
-            self._begin_events(run, range(len(run.events)))
-            self._call(run)
-            self._finish(run)
+            self._begin_events(round_, range(len(round_.events)))
+            self._call(round_)
+            self._finish(round_)
         finally:
             if self._spans is not None:
                 self._spans.end()
 
-    def _begin_events(self, run: Run, positions: range) -> None:
-        """Prepare for events that joined the run. This empties the completion journal."""
-        self._journal.begin(run.job_ids)
+    def _begin_events(self, round_: Round, positions: range) -> None:
+        """Prepare for events that joined the round. This empties the completion journal."""
+        self._journal.begin(round_.job_ids)
         if self._spans is not None:
-            self._spans.add(run.traced_events(positions))
+            self._spans.add(round_.traced_events(positions))
 
-    def _call(self, run: Run) -> None:
-        """Call the handler with the run's events, and settle what becomes of them."""
+    def _call(self, round_: Round) -> None:
+        """Call the handler with the round's events, and settle what becomes of them."""
         # Once a worker has died of the job, each event is called alone and settled at once: that shows which one it is.
-        settle_seconds = 0.0 if run.deaths else _SETTLE_SECONDS
-        calls = self._ladder.call_one_by_one(run) if run.deaths else self._ladder.call_all(run)
+        settle_seconds = 0.0 if round_.deaths else _SETTLE_SECONDS
+        calls = self._ladder.call_one_by_one(round_) if round_.deaths else self._ladder.call_all(round_)
         try:
-            self._settle_calls(run, calls, settle_seconds)
+            self._settle_calls(round_, calls, settle_seconds)
         except Exception as exc:
             if ends_run(exc):
                 raise
             log.error("run_split", handler=self._handler.name, cause=outcomes.internal_error(exc).cause)
-            self._settle_calls(run, self._ladder.call_split(run), settle_seconds)
+            self._settle_calls(round_, self._ladder.call_split(round_), settle_seconds)
 
-    def _settle_calls(self, run: Run, calls: Generator[Ended, None, None], settle_seconds: float) -> None:
+    def _settle_calls(self, round_: Round, calls: Generator[Ended, None, None], settle_seconds: float) -> None:
         """Go through the calls, and settle their outcomes at most `settle_seconds` later."""
         # Closed at once where a settlement is refused: the calls in flight end with it.
         with closing(calls):
@@ -149,47 +151,51 @@ class Deliverer:
             try:
                 for positions, outcome in calls:
                     # Other processes have to know of a pause, or of its end, before the next call.
-                    if self._record(run, positions, outcome) or run.probe.has_change or run.is_due(settle_seconds):
+                    if (
+                        self._record(round_, positions, outcome)
+                        or round_.probe.has_change
+                        or round_.is_due(settle_seconds)
+                    ):
                         self._watchdog.disarm()  # Redis may be unavailable for any time
-                        self._settler.settle(run)
+                        self._settler.settle(round_)
                         self._watchdog.arm()
             finally:
                 self._watchdog.disarm()
 
-    def _record(self, run: Run, positions: Sequence[int], outcome: Outcome) -> bool:
-        """Record the outcome of a call in the run and in the journal; return whether it has to be settled now."""
+    def _record(self, round_: Round, positions: Sequence[int], outcome: Outcome) -> bool:
+        """Record the outcome of a call in the round and in the journal; return whether it has to be settled now."""
         call_seconds = self._caller.pop_call_seconds()
         if isinstance(outcome, Paused):  # events that were not tried stay what they were
             return False
-        recorded = run.record(positions, outcome, ended_at=time.time(), call_seconds=call_seconds)
+        recorded = round_.record(positions, outcome, ended_at=time.time(), call_seconds=call_seconds)
         # The journal holds only successes. Failures are rare, and have more to say.
         if not isinstance(outcome, Done):
             return True
-        if run.makes_room:
+        if round_.makes_room:
             self._failure_limit.add_delivered(len(positions))
         return not all(self._journal.record(one.job.number, one.indices) for one in recorded)
 
-    def _claim_more(self, run: Run, free_slots: int) -> range:
-        """Claim waiting events for a run whose handler could take `free_slots` more; return their positions."""
+    def _claim_more(self, round_: Round, free_slots: int) -> range:
+        """Claim waiting events for a round whose handler could take `free_slots` more; return their positions."""
         self._watchdog.disarm()
-        claimed_jobs = self._prefetcher.claim_more(run, free_slots=free_slots)
+        claimed_jobs = self._prefetcher.claim_more(round_, free_slots=free_slots)
         # Settle what is recorded before the journal is emptied, and before a slow call delays it.
-        if claimed_jobs or run.is_due(_SETTLE_SECONDS):
-            self._settler.settle(run)
-        positions = run.add(claimed_jobs)
+        if claimed_jobs or round_.is_due(_SETTLE_SECONDS):
+            self._settler.settle(round_)
+        positions = round_.add(claimed_jobs)
         if claimed_jobs:
-            self._begin_events(run, positions)
+            self._begin_events(round_, positions)
         self._watchdog.arm()
         return positions
 
-    def _finish(self, run: Run) -> None:
+    def _finish(self, round_: Round) -> None:
         """Settle the rest. Raise RunPaused or Unfinished if the job has to run again."""
-        run.probe.end()
-        self._settler.settle(run)
-        if run.recorded:
-            self._prefetcher.observe(run)
-        if not run.is_settled or run.needs_another_run:
-            raise self._handler_paused() if run.probe.is_paused else Unfinished()
+        round_.probe.end()
+        self._settler.settle(round_)
+        if round_.recorded:
+            self._prefetcher.observe(round_)
+        if not round_.is_settled or round_.needs_another_run:
+            raise self._handler_paused() if round_.probe.is_paused else Unfinished()
 
     def _handler_paused(self) -> RunPaused:
         return RunPaused(self._seconds_paused)

@@ -29,7 +29,7 @@ def outcome_text(outcome: Outcome, events: Iterable[Event]) -> str:
 
     "" if that is nothing or may not be shown.
 
-    `events`: those that the text may quote, for a batch all of the run.
+    `events`: those that the text may quote, for a batch all of the round.
     """
     if isinstance(outcome, InternalError):
         return ""

@@ -1,6 +1,6 @@
-"""What one run knows of its handler's pause: whether it is the probe, what others have to know, whether it must end.
+"""What a round knows of its handler's pause: whether it is the probe, what others have to know, whether it must end.
 
-The pause itself is in Redis (see `workers/runtime/pause.py`); the settlements of runs change it (`settle.lua`).
+The pause itself is in Redis (see `workers/runtime/pause.py`); settlements change it (`settle.lua`).
 """
 
 from collections.abc import Iterable
@@ -35,11 +35,11 @@ NO_CHANGE: Final = PauseChange()
 
 
 class ProbeState:
-    """A run's pause state. `is_probe`: the time of the handler's pause is over, and this run tries one event first."""
+    """A round's pause state. `is_probe`: the time of the handler's pause is over: this round tries one event first."""
 
     def __init__(self, *, is_probe: bool) -> None:
         self.is_probe = is_probe
-        # Once true, no call starts in this run: the handler is paused.
+        # Once true, no call starts in this round: the handler is paused.
         self.is_paused = False
         self._change = NO_CHANGE
 
@@ -62,7 +62,7 @@ class ProbeState:
             self.is_paused, self.is_probe = not is_back, False
 
     def end(self) -> None:
-        """End the run: a probe that made no call leaves the probe to another run."""
+        """End the round: a probe that made no call leaves the probe to another run."""
         if self.is_probe:
             self._change = PauseChange("untried")
             self.is_probe = False

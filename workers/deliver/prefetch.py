@@ -1,7 +1,7 @@
-"""How much a deliver worker claims: with the job that it runs, and later, while calls of the run are in flight.
+"""How much a deliver worker claims: for each round of a run, and for a round whose calls are in flight.
 
 A slow handler claims only what it finishes in about a second; the rest is left to its other processes. A handler that
-works on several events at once claims more while one of them is slow: otherwise a run would wait for its slowest call.
+works on several events at once claims more while one of them is slow: otherwise they would wait for the slowest call.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from shared import queues
 from shared.structured_log import get_logger
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
-from workers.deliver.round import Run
+from workers.deliver.round import Round
 from workers.runtime.claim import ClaimedJob, ClaimStep
 from workers.runtime.redis_availability import redis_availability
 
@@ -63,39 +63,41 @@ class Prefetcher:
             handler=self._handler.name,
         )
 
-    def claim_more(self, run: Run, *, free_slots: int) -> list[ClaimedJob]:
-        """Claim waiting jobs for a run whose handler could take `free_slots` more events; usually nothing waits.
+    def claim_more(self, round_: Round, *, free_slots: int) -> list[ClaimedJob]:
+        """Claim waiting jobs for a round whose handler could take `free_slots` more events; usually nothing waits.
 
-        As many events as there are free slots, or as the run finishes in about a second: more would wait here for a
+        As many events as there are free slots, or as the round finishes in about a second: more would wait here for a
         slow call.
         """
-        max_items = min(max(free_slots, int(run.events_per_second * _PREFETCH_SECONDS)), MAX_ITEMS - len(run.events))
-        max_bytes = MAX_BYTES - run.coalesced_bytes
-        if run.needs_another_run or max_items <= 0 or max_bytes <= 0:
+        max_items = min(
+            max(free_slots, int(round_.events_per_second * _PREFETCH_SECONDS)), MAX_ITEMS - len(round_.events)
+        )
+        max_bytes = MAX_BYTES - round_.coalesced_bytes
+        if round_.needs_another_run or max_items <= 0 or max_bytes <= 0:
             return []
         try:
             found = self._claim_step.claim_more(
                 queue=self._queue,
-                job_id=run.job_id,
-                worker=run.worker,
+                job_id=round_.job_id,
+                worker=round_.worker,
                 max_items=max_items,
                 max_bytes=max_bytes,
                 handler=self._handler.name,
             )
         except redis.RedisError as exc:
             redis_availability.failed(exc)
-            run.needs_another_run = True
+            round_.needs_another_run = True
             return []
-        # When Redis falls back to an earlier state, jobs of the run wait in the queue again. What is in flight is not
+        # When Redis falls back to an earlier state, jobs of the round wait in the queue again. What is in flight is not
         # called a second time, and what was settled before comes back with the running job's next run.
-        known = set(run.job_ids) if found else set()
+        known = set(round_.job_ids) if found else set()
         joining = [claimed for claimed in found if claimed.job_id not in known]
-        run.needs_another_run = len(joining) < len(found)
+        round_.needs_another_run = len(joining) < len(found)
         return joining
 
-    def observe(self, run: Run) -> None:
-        """Take the pace of a run that has ended into account. The run must have recorded outcomes."""
-        seconds, known = run.seconds / run.recorded, self._seconds_per_event
+    def observe(self, round_: Round) -> None:
+        """Take the pace of a round that has ended into account. It must have recorded outcomes."""
+        seconds, known = round_.seconds / round_.recorded, self._seconds_per_event
         self._seconds_per_event = seconds if known is None else (known + seconds) / 2
 
     def _prefetch_count(self) -> int:

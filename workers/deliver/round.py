@@ -1,6 +1,6 @@
 """One round of a deliver worker's run: the events of the jobs claimed, and how far each of those jobs is settled.
 
-A run owns its pause state (`probe`) and its pace: how many events have an outcome, and in how many seconds.
+A round owns its pause state (`probe`) and its pace: how many events have an outcome, and in how many seconds.
 """
 
 import itertools
@@ -21,9 +21,9 @@ from workers.runtime.settlement import Settlement
 
 
 class _JobProgress(Struct):
-    """One job of a run: its number in the run, the number of its attempt, how many events it has, which are settled.
+    """One job of a round: its number there, the number of its attempt, how many events it has, which are settled.
 
-    The run's events from the position `first` on are those at `indices` in the job, in ascending order.
+    The round's events from the position `first` on are those at `indices` in the job, in ascending order.
     `stored_progress` is how far it is settled in Redis.
     """
 
@@ -76,10 +76,10 @@ class JobOutcome(Struct, frozen=True, gc=False):
         ]
 
 
-class Run:
-    """The events of one round of a run in order, their outcomes, and how far they are settled.
+class Round:
+    """The events of one round in order, their outcomes, and how far they are settled.
 
-    `job_id` is the running job, which is among the claimed ones in the first round only; `worker` is the name of the
+    `job_id` is the job of the run, which is among those claimed in its first round only; `worker` is the name of the
     worker that runs it.
     """
 
@@ -90,12 +90,12 @@ class Run:
         self.deaths = claimed_jobs[0].deaths
         self.probe = ProbeState(is_probe=claimed_jobs[0].is_probe)
         self.started_at = self.settled_at = time.monotonic()
-        # How many events have an outcome of this run.
+        # How many events have an outcome of this round.
         self.recorded = 0
         self.coalesced_bytes = 0
         # Whether what it delivers is deleted then: no other handler has an event of it.
         self.makes_room = True
-        # Whether jobs may have been coalesced that are not part of this run: only the job's next run finds them.
+        # Whether jobs may have been coalesced that are not part of this round: only the job's next run finds them.
         self.needs_another_run = False
         self.events: list[Event] = []
         self._origins: list[_JobProgress] = []
@@ -106,7 +106,7 @@ class Run:
         self.add(claimed_jobs)
 
     def add(self, claimed_jobs: Iterable[ClaimedJob]) -> range:
-        """Add further jobs to the run; return the positions of their events."""
+        """Add further jobs to the round; return the positions of their events."""
         first, now = len(self.events), time.time()
         for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
             _version, _handler, attempt, encoded = claimed.arguments
@@ -150,12 +150,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the run takes so far."""
+        """How long the round takes so far."""
         return time.monotonic() - self.started_at
 
     @property
     def events_per_second(self) -> float:
-        """The run's pace: events with an outcome, per second."""
+        """The round's pace: events with an outcome, per second."""
         return self.recorded / self.seconds
 
     @property

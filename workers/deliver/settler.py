@@ -1,4 +1,4 @@
-"""The outcomes of a run's events are settled: counted, made dead letters or retries; the handler's pause is changed.
+"""The outcomes of a round's events are settled: counted, made dead letters or retries; the handler's pause is changed.
 
 `Settler` settles all outcomes at once; if that fails, in halves, until one event is alone. That event becomes a dead
 letter with the traceback, whatever its outcome was; the others are settled as they are.
@@ -25,7 +25,7 @@ from workers.deliver.delivery_log import Attempts
 from workers.deliver.error_text import outcome_text
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
-from workers.deliver.round import JobOutcome, Run
+from workers.deliver.round import JobOutcome, Round
 from workers.deliver.settle import SettleResult, SettleStep
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
@@ -90,7 +90,7 @@ class _Decisions(Struct):
 
 
 class Settler:
-    """Settles the runs of one handler in this process."""
+    """Settles the rounds of one handler in this process."""
 
     def __init__(
         self,
@@ -110,22 +110,22 @@ class Settler:
         self._activity = activity
         self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
-    def settle(self, run: Run) -> None:
+    def settle(self, round_: Round) -> None:
         """Settle the outcomes since the last call; all at once, unless one of them cannot be settled.
 
         Raise StaleRun, redis.RedisError if Redis is unavailable, and SettlementFailed.
         """
-        left = deque([run.pop_unsettled()])
-        if not left[0] and not run.probe.has_change:
+        left = deque([round_.pop_unsettled()])
+        if not left[0] and not round_.probe.has_change:
             return
-        change = run.probe.pop_change()
+        change = round_.probe.pop_change()
         if change.reason:
-            change = change.masked(run.events)
+            change = change.masked(round_.events)
         stuck: list[SettlementFailed] = []
         while left:
             ended = left.popleft()
             try:
-                decisions, settled = self._write(run, ended, change)
+                decisions, settled = self._write(round_, ended, change)
             except Exception as exc:
                 if isinstance(exc, StaleRun) or redis_retry.is_unavailable(exc):
                     raise
@@ -137,14 +137,14 @@ class Settler:
                         raise
                 continue
             # What is settled must never be settled again, whatever fails from here on.
-            run.mark_settled(ended)
+            round_.mark_settled(ended)
             asked, change = change, NO_CHANGE
-            run.probe.observe_settlement(is_paused=settled.is_paused)
+            round_.probe.observe_settlement(is_paused=settled.is_paused)
             self._report(decisions)
             self._log_pause(settled, asked)
         if stuck:
             raise stuck[0]
-        run.settled_at = time.monotonic()
+        round_.settled_at = time.monotonic()
         self._journal.clear()
 
     def _split(self, ended: list[JobOutcome], error: Exception) -> list[list[JobOutcome]]:
@@ -157,12 +157,14 @@ class Settler:
             raise SettlementFailed(SettlementFailed.__doc__) from error
         return [[msgspec.structs.replace(each[0], outcome=failed_event(error, handler=self._handler.name))]]
 
-    def _write(self, run: Run, ended: Sequence[JobOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
-        decisions = self._decide(run, ended)
+    def _write(
+        self, round_: Round, ended: Sequence[JobOutcome], change: PauseChange
+    ) -> tuple[_Decisions, SettleResult]:
+        decisions = self._decide(round_, ended)
         settled = self._settle_step.settle(
-            run_id=run.job_id,
+            run_id=round_.job_id,
             handler=self._handler.name,
-            settlements=run.settlements(ended),
+            settlements=round_.settlements(ended),
             counts={
                 keys.handler_counter(self._handler.name, event_type.kind, "delivered"): number
                 for event_type, number in decisions.delivered.items()
@@ -174,7 +176,7 @@ class Settler:
         )
         return decisions, settled
 
-    def _decide(self, run: Run, ended: Sequence[JobOutcome]) -> _Decisions:
+    def _decide(self, round_: Round, ended: Sequence[JobOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
         attempts = Attempts(self._handler.name, attempts=self._handler.attempts)
         decisions = _Decisions(Counter(), [], Counter(), {}, [], [], attempts)
@@ -185,22 +187,24 @@ class Settler:
         delivered: defaultdict[str, list[JobOutcome]] = defaultdict(list)
         for one in ended:
             if isinstance(one.outcome, Done):
-                answer = one.outcome.answer and self._answer_text(run, one, one.outcome, texts, shown=len(delivered))
+                answer = one.outcome.answer and self._answer_text(round_, one, one.outcome, texts, shown=len(delivered))
                 delivered[answer].append(one)
                 if activity is not None:
                     for alone in one.split():
                         activity.add(alone, None, "")
             else:
                 for failed in one.split():
-                    self._decide_failed(run, failed, texts, decisions)
+                    self._decide_failed(round_, failed, texts, decisions)
         for answer, those in delivered.items():
             attempts.add_delivered(those, answer)
             decisions.add_delivered([event for one in those for event in one.events])
         return decisions
 
-    def _decide_failed(self, run: Run, ended: JobOutcome, texts: dict[Outcome, str], decisions: _Decisions) -> None:
+    def _decide_failed(
+        self, round_: Round, ended: JobOutcome, texts: dict[Outcome, str], decisions: _Decisions
+    ) -> None:
         """Add what becomes of one event that failed."""
-        error = self._outcome_text(run, ended, texts)
+        error = self._outcome_text(round_, ended, texts)
         decided = self._policy.decide(ended, error=error)
         decisions.attempts.add_failed(ended, decided, error)
         if self._activity is not None:
@@ -213,26 +217,28 @@ class Settler:
             decisions.add_failed("event_dead", ended.outcome, error)
             decisions.dead.append(decided)
 
-    def _outcome_text(self, run: Run, ended: JobOutcome, texts: dict[Outcome, str]) -> str:
+    def _outcome_text(self, round_: Round, ended: JobOutcome, texts: dict[Outcome, str]) -> str:
         """Return the masked text of an event's error; `texts` are those of other outcomes of the same settlement.
 
-        It may quote the events that the call was made with: in a batch, all of the run. The events of a batch share the
-        outcome of their call, so its text is made once.
+        It may quote the events that the call was made with: in a batch, all of the round. The events of a batch share
+        the outcome of their call, so its text is made once.
         """
         if not self._handler.batch:
             return outcome_text(ended.outcome, [] if ended.event is None else [ended.event])
         if ended.outcome not in texts:
-            texts[ended.outcome] = outcome_text(ended.outcome, run.events)
+            texts[ended.outcome] = outcome_text(ended.outcome, round_.events)
         return texts[ended.outcome]
 
-    def _answer_text(self, run: Run, ended: JobOutcome, done: Done, texts: dict[Outcome, str], *, shown: int) -> str:
+    def _answer_text(
+        self, round_: Round, ended: JobOutcome, done: Done, texts: dict[Outcome, str], *, shown: int
+    ) -> str:
         """Return the masked text of a target's answer, with its detail unless the settlement has `shown` too many.
 
         Equal answers are one entry of the delivery log; details that differ would fill it, and the file.
         """
         if done.detail and shown >= _MAX_ANSWERS:
             ended = msgspec.structs.replace(ended, outcome=Done(done.answer))
-        return self._outcome_text(run, ended, texts)
+        return self._outcome_text(round_, ended, texts)
 
     def _report(self, decisions: _Decisions) -> None:
         for name, number in ((RETRIED, len(decisions.later)), (DEAD, len(decisions.dead))):

@@ -29,7 +29,7 @@ class ClaimedJob(Struct, frozen=True):
     unknown. `deaths`: how many workers died with it since it last made progress. `finished`: the positions of the items
     that handlers finished in those workers. `is_probe`: the handler's pause is over if one event, which this run
     tries first, succeeds. `has_portions`: other handlers may have some of its events too. `has_forgotten`:
-    numbers are forgotten, so a run of expand has to ask which.
+    numbers are forgotten, so a round of expand has to ask which.
     """
 
     job_id: str

@@ -27,7 +27,7 @@ local function read_job(id)
   }
 end
 
--- Returns 1 for a run of expand while numbers are forgotten: it has to ask which (expand/forgotten.py).
+-- Returns 1 for a round of expand while numbers are forgotten: it has to ask which (expand/forgotten.py).
 local function has_forgotten()
   return KEYS[4] and 0 or redis.call('EXISTS', 'cb:forgotten')
 end

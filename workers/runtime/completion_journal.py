@@ -62,7 +62,7 @@ class CompletionJournal:
         self._max_completions = MAX_COMPLETIONS
 
     def begin(self, job_ids: Sequence[str]) -> None:
-        """Begin the records of a run over these jobs."""
+        """Begin the records of a round with these jobs."""
         # The old records first: with the new jobs they would mean something else.
         self.clear()
         jobs = msgspec.json.encode([_boot_id(), *job_ids])
@@ -74,7 +74,7 @@ class CompletionJournal:
         self._words[0] = len(jobs)
 
     def record(self, job: int, positions: Sequence[int]) -> bool:
-        """Record finished items of the job with this number in the run; return whether there was room for all of them.
+        """Record finished items of the job with this number in the round; return whether there was room for all.
 
         Once it is full it takes no more until its records are settled.
         """

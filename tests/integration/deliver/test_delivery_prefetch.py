@@ -16,7 +16,7 @@ from tests.integration.harness import HandlerTotals, Harness, declaration_of, op
 from tests.redis_server import RedisServer
 from workers.deliver import delivery, prefetch
 
-# A run starts with eight rounds of concurrent calls.
+# A run starts with eight events for each concurrent call.
 AT_FIRST = 8 * 4
 WORKER = "somebody"
 

@@ -17,7 +17,7 @@ from workers.admin import event_status, queue_state
 from workers.admin.purge import Purger
 from workers.admin.retry_rows import RetryFilter
 from workers.admin.scheduled_retries import ScheduledRetries
-from workers.deliver.round import Run
+from workers.deliver.round import Round
 from workers.expand import expansion
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
@@ -324,8 +324,8 @@ def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(
         harness.accept(status(record("2", "SEEN")))
         harness.expand()
 
-        runs = [
-            Run(
+        rounds = [
+            Round(
                 ClaimStep(harness.connection).claim(
                     queue="deliver-h0",
                     job_id=job_id,
@@ -339,10 +339,10 @@ def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(
             for job_id in harness.waiting_jobs("deliver-h0")
         ]
 
-        assert [[event.id for event in run.events] for run in runs] == [
+        assert [[event.id for event in each.events] for each in rounds] == [
             [event_id] for event_id in harness.waiting_event_ids(HANDLERS[0])
         ]
-        assert [run.makes_room for run in runs] == [False, True]
+        assert [each.makes_room for each in rounds] == [False, True]
 
         harness.deliver(HANDLERS[0], max_jobs=1)
         harness.deliver(HANDLERS[0])

@@ -48,7 +48,7 @@ class CallSpans:
         self._sampled: dict[int, _Sampled] = {}
 
     def add(self, delivered: Iterable[tuple[Event, int, str]]) -> None:
-        """Add events to the run, each with its attempt and its traceparent ("": it is not recorded)."""
+        """Add events to the round, each with its attempt and its traceparent ("": it is not recorded)."""
         self._sampled |= {id(event): _Sampled(event, attempt, trace) for event, attempt, trace in delivered if trace}
 
     def wrap(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -84,7 +84,7 @@ class CallSpans:
         return encoded if sampled is None else events.with_trace(encoded, sampled.trace)
 
     def end(self) -> None:
-        """End the run. Calls without an outcome were interrupted; their events are called again."""
+        """End the round. Calls without an outcome were interrupted; their events are called again."""
         for sampled in self._sampled.values():
             if sampled.span is not None:
                 self._finish(sampled, _INTERRUPTED)
@@ -111,7 +111,7 @@ class CallSpans:
         return [sampled for event in delivered if (sampled := self._sampled.get(id(event))) is not None]
 
     def _end_call(self, event: Event, outcome: Outcome) -> None:
-        # Checked each time: the first recorded event may join the run while calls are in flight.
+        # Checked each time: the first recorded event may join the round while calls are in flight.
         sampled = self._sampled.get(id(event)) if self._sampled else None
         if sampled is not None and sampled.span is not None:
             self._end(sampled, outcome)
