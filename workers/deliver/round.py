@@ -76,6 +76,13 @@ class JobOutcome(Struct, frozen=True, gc=False):
         ]
 
 
+class JobSettlement(Settlement, frozen=True):
+    """The settlement of events of one job; `settled` are the indices of all that are settled by then."""
+
+    job: _JobProgress
+    settled: set[int]
+
+
 class Round:
     """The events of one round in order, their outcomes, and how far they are settled.
 
@@ -220,27 +227,31 @@ class Round:
         ended, self._unsettled = self._unsettled, []
         return ended
 
-    def settlements(self, ended: Iterable[JobOutcome]) -> list[Settlement]:
-        """Return how these outcomes settle their jobs. Changes nothing: see `mark_settled`."""
+    def settlements(self, ended: Iterable[JobOutcome]) -> list[JobSettlement]:
+        """Return how these outcomes settle their jobs. Change nothing: see `mark_settled`."""
         indices: dict[int, set[int]] = {}
         for one in ended:
             indices.setdefault(one.job.number, set()).update(one.indices)
-        found: list[Settlement] = []
+        found: list[JobSettlement] = []
         for number, those in indices.items():
             job = self._jobs[number]
             settled = job.settled | those
-            now = progress.to_text(settled)
-            found.append(Settlement(job.claimed, job.stored_progress, now, ends=len(settled) == job.size))
+            found.append(
+                JobSettlement(
+                    job.claimed,
+                    job.stored_progress,
+                    progress.to_text(settled),
+                    ends=len(settled) == job.size,
+                    job=job,
+                    settled=settled,
+                )
+            )
         return found
 
-    def mark_settled(self, ended: Iterable[JobOutcome]) -> None:
-        """Mark the events of these outcomes as settled."""
-        jobs: dict[int, _JobProgress] = {}
-        for one in ended:
-            one.job.settled.update(one.indices)
-            jobs[one.job.number] = one.job
-        for job in jobs.values():
-            job.stored_progress = progress.to_text(job.settled)
+    def mark_settled(self, settlements: Iterable[JobSettlement]) -> None:
+        """Take over settlements that Redis has."""
+        for one in settlements:
+            one.job.settled, one.job.stored_progress = one.settled, one.end
 
 
 def _read_events(

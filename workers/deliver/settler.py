@@ -7,7 +7,7 @@ letter with the traceback, whatever its outcome was; the others are settled as t
 import itertools
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -32,7 +32,7 @@ from workers.runtime import redis_retry
 from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.outcome import Done, Failed, InternalError, Outcome
 from workers.runtime.run_errors import SettlementFailed, StaleRun
-from workers.runtime.settlement import NewFailure
+from workers.runtime.settlement import NewFailure, Settlement
 
 T = TypeVar("T")
 
@@ -125,7 +125,8 @@ class Settler:
         while left:
             ended = left.popleft()
             try:
-                decisions, settled = self._write(round_, ended, change)
+                settlements, decisions = round_.settlements(ended), self._decide(round_, ended)
+                settled = self._write(round_.job_id, settlements, decisions, change)
             except Exception as exc:
                 if isinstance(exc, StaleRun) or redis_retry.is_unavailable(exc):
                     raise
@@ -137,7 +138,7 @@ class Settler:
                         raise
                 continue
             # What is settled must never be settled again, whatever fails from here on.
-            round_.mark_settled(ended)
+            round_.mark_settled(settlements)
             asked, change = change, NO_CHANGE
             round_.probe.observe_settlement(is_paused=settled.is_paused)
             self._report(decisions)
@@ -158,13 +159,12 @@ class Settler:
         return [[msgspec.structs.replace(each[0], outcome=failed_event(error, handler=self._handler.name))]]
 
     def _write(
-        self, round_: Round, ended: Sequence[JobOutcome], change: PauseChange
-    ) -> tuple[_Decisions, SettleResult]:
-        decisions = self._decide(round_, ended)
-        settled = self._settle_step.settle(
-            run_id=round_.job_id,
+        self, run_id: str, settlements: Iterable[Settlement], decisions: _Decisions, change: PauseChange
+    ) -> SettleResult:
+        return self._settle_step.settle(
+            run_id=run_id,
             handler=self._handler.name,
-            settlements=round_.settlements(ended),
+            settlements=settlements,
             counts={
                 keys.handler_counter(self._handler.name, event_type.kind, "delivered"): number
                 for event_type, number in decisions.delivered.items()
@@ -174,7 +174,6 @@ class Settler:
             change=change,
             attempts=decisions.attempts,
         )
-        return decisions, settled
 
     def _decide(self, round_: Round, ended: Sequence[JobOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""

@@ -61,7 +61,6 @@ IN_DELIVER = {
     "workers.deliver.settler:Settler._decide": 1,
     "workers.deliver.delivery_log:Attempts.add_delivered": 1,
     "workers.deliver.settler:_Decisions.add_delivered": 1,
-    "workers.deliver.settler:Settler._write": 1,
     "workers.deliver.delivery:Deliverer.run": 1,
     "workers.deliver.round:Round.mark_settled": 0,
     "workers.deliver.round:Round.settlements": 1,

@@ -48,7 +48,6 @@ OF_THE_LADDER: Final = {
     "workers.deliver.settler:Settler._decide",
     "workers.deliver.delivery_log:Attempts.add_delivered",
     "workers.deliver.settler:_Decisions.add_delivered",
-    "workers.deliver.settler:Settler._write",
     "workers.deliver.round:Round.mark_settled",
     "workers.deliver.round:_read_events",
     "workers.deliver.round:Round.settlements",
