@@ -33,7 +33,7 @@ from workers.deliver.settle import SettleStep
 from workers.deliver.settler import Settler
 from workers.runtime import cooldown, headroom, pause
 from workers.runtime import outcome as outcomes
-from workers.runtime.claim import ClaimedJob, ClaimStep
+from workers.runtime.claim import ClaimedJob
 from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.headroom import FailureLimit, Headroom
 from workers.runtime.outcome import Done, Outcome, Paused
@@ -72,7 +72,7 @@ class Deliverer:
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
         self._activity = activity
-        self._prefetcher = Prefetcher(ClaimStep(connection), handler)
+        self._prefetcher = Prefetcher(connection, handler)
         self._is_stopping = is_stopping
         self._failure_limit = FailureLimit(Headroom(partial(headroom.read_memory, connection)))
         self._ladder = FailureLadder(

@@ -34,33 +34,26 @@ _PROBE_SECONDS: Final = GRACE_SECONDS + 5.0
 class Prefetcher:
     """Claims jobs of one handler's queue for the runs of one process."""
 
-    def __init__(self, claim_step: ClaimStep, handler: Handler) -> None:
-        self._claim_step = claim_step
+    def __init__(self, connection: redis.Redis, handler: Handler) -> None:
+        self._claim_step = ClaimStep(
+            connection,
+            queues.delivery_queue(handler.name),
+            handler=handler.name,
+            probe_seconds=handler.timeout_seconds + _PROBE_SECONDS,
+        )
         self._handler = handler
-        self._queue = queues.delivery_queue(handler.name)
         self._seconds_per_event: float | None = None
 
     def claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
         """Claim the running job and those behind it. Raise what `ClaimStep.claim` does."""
         return self._claim_step.claim(
-            queue=self._queue,
-            job_id=job_id,
-            own_arguments=arguments,
-            max_items=self._prefetch_count(),
-            max_bytes=MAX_BYTES,
-            handler=self._handler.name,
-            lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
+            job_id=job_id, own_arguments=arguments, max_items=self._prefetch_count(), max_bytes=MAX_BYTES
         )
 
     def claim_next(self, job_id: str, worker: str) -> list[ClaimedJob]:
         """Claim the jobs of a run's next round, as all of the last one is settled. Raise redis.RedisError."""
         return self._claim_step.claim_more(
-            queue=self._queue,
-            job_id=job_id,
-            worker=worker,
-            max_items=self._prefetch_count(),
-            max_bytes=MAX_BYTES,
-            handler=self._handler.name,
+            job_id=job_id, worker=worker, max_items=self._prefetch_count(), max_bytes=MAX_BYTES
         )
 
     def claim_more(self, round_: Round, *, free_slots: int) -> list[ClaimedJob]:
@@ -77,12 +70,7 @@ class Prefetcher:
             return []
         try:
             found = self._claim_step.claim_more(
-                queue=self._queue,
-                job_id=round_.job_id,
-                worker=round_.worker,
-                max_items=max_items,
-                max_bytes=max_bytes,
-                handler=self._handler.name,
+                job_id=round_.job_id, worker=round_.worker, max_items=max_items, max_bytes=max_bytes
             )
         except redis.RedisError as exc:
             redis_availability.failed(exc)

@@ -64,7 +64,7 @@ class Expander:
         metrics: Metrics | None = None,
     ) -> None:
         self._connection = connection
-        self._claim_step = ClaimStep(connection)
+        self._claim_step = ClaimStep(connection, queues.EXPAND)
         self._is_stopping = is_stopping
         self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
         self._handlers = tuple(handlers)
@@ -82,7 +82,7 @@ class Expander:
         Raise StaleRun if another worker owns the job by now, redis.RedisError, Unfinished if the worker was asked to
         stop, and any error that no single item causes. Each leaves what is not fanned out to the job's next run.
         """
-        limits: dict[str, Any] = {"queue": queues.EXPAND, "max_items": MAX_ITEMS, "max_bytes": MAX_BYTES}
+        limits = {"max_items": MAX_ITEMS, "max_bytes": MAX_BYTES}
         for claimed_jobs in cooldown.rounds(
             partial(self._claim_step.claim, job_id=job_id, own_arguments=arguments, **limits),
             partial(self._claim_step.claim_more, job_id=job_id, worker=worker, **limits),
@@ -159,7 +159,7 @@ class Expander:
             except Exception as exc:
                 if not claimed.coalesced:
                     raise
-                self._claim_step.release(queues.EXPAND, job_id, claimed.job_id, exc)
+                self._claim_step.release(job_id, claimed.job_id, exc)
                 continue
             yield claimed, found
 

@@ -46,42 +46,31 @@ class ClaimedJob(Struct, frozen=True):
 
 
 class ClaimStep:
-    """The scripts that claim jobs, loaded over one connection. Each method raises redis.RedisError."""
+    """The scripts that claim jobs of one queue, loaded over one connection. Each method raises redis.RedisError.
 
-    def __init__(self, connection: redis.Redis) -> None:
+    `handler` is the one whose queue it is; "" for the queue "expand". The run that tries one event after a pause is the
+    only one for `probe_seconds`.
+    """
+
+    def __init__(self, connection: redis.Redis, queue: str, *, handler: str = "", probe_seconds: float = 0.0) -> None:
         self._connection = connection
+        self._queue = queue
+        self._handler = handler
+        self._probe_ms = math.ceil(probe_seconds * 1000)
         fragments = ("allow_oom", "clock", "pause_state", "requeue_coalesced", "portions", "coalesce")
         self._claim = connection.register_script(scripts.load(*fragments, "claim"))
         self._claim_more = connection.register_script(scripts.load(*fragments, "claim_more"))
         self._release = connection.register_script(scripts.load("allow_oom", "types", "release"))
 
-    def claim(
-        self,
-        *,
-        queue: str,
-        job_id: str,
-        own_arguments: Sequence[Any],
-        max_items: int,
-        max_bytes: int,
-        handler: str = "",
-        lease_seconds: float = 0.0,
-    ) -> list[ClaimedJob]:
+    def claim(self, *, job_id: str, own_arguments: Sequence[Any], max_items: int, max_bytes: int) -> list[ClaimedJob]:
         """Claim the running job and those waiting behind it, up to the limits; return all of them, that job first.
 
-        A job that this release cannot read goes to the end of the queue, where it will run alone. After a pause the run
-        that tries one event is the only one for `lease_seconds`. Raise StaleRun if the running job is gone, and
-        HandlerPaused while the `handler` named is paused.
+        A job that this release cannot read goes to the end of the queue, where it will run alone. Raise StaleRun if the
+        running job is gone, and HandlerPaused while the handler is paused.
         """
         settled, *rest = self._claim(
-            keys=_claim_keys(queue, job_id, handler),
-            args=[
-                max_items,
-                max_bytes,
-                keys.job(""),
-                keys.COALESCED_PREFIX,
-                math.ceil(lease_seconds * 1000),
-                _PAUSE_KEPT_MS,
-            ],
+            keys=self._keys(job_id),
+            args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, self._probe_ms, _PAUSE_KEPT_MS],
         )
         if settled is None:
             raise StaleRun
@@ -102,29 +91,26 @@ class ClaimStep:
             has_portions=bool(has_portions),
             has_forgotten=bool(has_forgotten),
         )
-        return [running, *self._read_coalesced(queue, job_id, others, has_forgotten=running.has_forgotten)]
+        return [running, *self._read_coalesced(job_id, others, has_forgotten=running.has_forgotten)]
 
-    def claim_more(
-        self, *, queue: str, job_id: str, worker: str, max_items: int, max_bytes: int, handler: str = ""
-    ) -> list[ClaimedJob]:
+    def claim_more(self, *, job_id: str, worker: str, max_items: int, max_bytes: int) -> list[ClaimedJob]:
         """Claim more of the waiting jobs for a run that is in progress in `worker`; return them.
 
-        Returns none if the run has lost its job, or if the `handler` named is paused. After a redis.RedisError nobody
+        Return none if the run has lost its job, or if the handler is paused. After a redis.RedisError nobody
         knows whether jobs were claimed, so the running job has to be requeued: its next run finds them.
         """
         has_forgotten, *found = self._claim_more(
-            keys=_claim_keys(queue, job_id, handler),
-            args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, worker],
+            keys=self._keys(job_id), args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, worker]
         )
-        return self._read_coalesced(queue, job_id, found, has_forgotten=bool(has_forgotten))
+        return self._read_coalesced(job_id, found, has_forgotten=bool(has_forgotten))
 
-    def release(self, queue: str, job_id: str, other: str, error: Exception) -> None:
+    def release(self, job_id: str, other: str, error: Exception) -> None:
         """Put `other`, a coalesced job that cannot be read, back into the queue, where it will run alone."""
-        log.error("job_unreadable", queue=queue, job=other, error=error)
-        self._release(keys=[keys.rq_queue(queue), keys.coalesced(job_id), keys.job(other)], args=[other])
+        log.error("job_unreadable", queue=self._queue, job=other, error=error)
+        self._release(keys=[keys.rq_queue(self._queue), keys.coalesced(job_id), keys.job(other)], args=[other])
 
     def _read_coalesced(
-        self, queue: str, job_id: str, found: Sequence[Sequence[bytes]], *, has_forgotten: bool
+        self, job_id: str, found: Sequence[Sequence[bytes]], *, has_forgotten: bool
     ) -> list[ClaimedJob]:
         claimed_jobs = []
         stored = queue_jobs.read_stored(self._connection, [other.decode() for other, *_ in found])
@@ -143,13 +129,12 @@ class ClaimStep:
                 )
                 progress.parse(claimed.progress)
             except Exception as exc:  # noqa: BLE001 # one job that cannot be read must not delay the others
-                self.release(queue, job_id, other.decode(), exc)
+                self.release(job_id, other.decode(), exc)
                 continue
             claimed_jobs.append(claimed)
         return claimed_jobs
 
-
-def _claim_keys(queue: str, job_id: str, handler: str) -> list[str]:
-    """Return the keys of a claim, in the order of the scripts; the `handler` is "" for the queue "expand"."""
-    own = [keys.rq_queue(queue), keys.coalesced(job_id), keys.job(job_id)]
-    return [*own, keys.paused(handler)] if handler else own
+    def _keys(self, job_id: str) -> list[str]:
+        """Return the keys of a claim, in the order of the scripts."""
+        own = [keys.rq_queue(self._queue), keys.coalesced(job_id), keys.job(job_id)]
+        return [*own, keys.paused(self._handler)] if self._handler else own

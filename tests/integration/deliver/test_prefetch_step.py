@@ -37,21 +37,20 @@ class RunInProgress:
 
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
+        self.step = ClaimStep(harness.connection, "deliver-waits", handler="waits")
         self.job, self.next, self.last = harness.waiting_jobs("deliver-waits")
         harness.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
         harness.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
     def claim(self, *, max_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
-        claimed_jobs = ClaimStep(self.harness.connection).claim_more(
-            queue="deliver-waits",
+        claimed_jobs = self.step.claim_more(
             job_id=self.job,
             worker=WORKER,
             max_items=max_items,
             max_bytes=1 << 20,
-            handler="waits",
         )
-        return [portion.job_id for portion in claimed_jobs]
+        return [claimed.job_id for claimed in claimed_jobs]
 
     def coalesced(self) -> list[str]:
         return [job.decode() for job in self.harness.connection.lrange(keys.coalesced(self.job), 0, -1)]
@@ -115,7 +114,7 @@ def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(run: RunInP
     run.harness.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(run.job), "LEFT", "RIGHT")
     run.harness.connection.delete(keys.job(run.next))
 
-    ClaimStep(run.harness.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
+    run.step.release(run.job, run.next, ValueError("of tomorrow"))
 
     assert run.coalesced() == []
     assert not run.harness.connection.exists(keys.job(run.next))

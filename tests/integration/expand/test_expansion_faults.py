@@ -134,7 +134,7 @@ def test_a_run_whose_job_another_worker_owns_ends_without_effect(harness: Harnes
         for _ in range(2)
     )
     step = stale._claim_step
-    claimed = step.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
+    claimed = step.claim(job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
 
     other.run(job_id=job_id, worker="", arguments=arguments)
     step.claim = lambda **_: claimed  # type: ignore[method-assign]

@@ -157,10 +157,10 @@ def test_what_was_finished_is_recorded_at_each_job_even_if_another_moved_the_run
 
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
     harness.connection.lpop(keys.rq_queue(QUEUE))
-    claimed_jobs = ClaimStep(harness.connection).claim(
-        queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
+    claimed_jobs = ClaimStep(harness.connection, QUEUE).claim(
+        job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
-    assert [portion.finished for portion in claimed_jobs] == [{0}, {1}], "who takes a job along knows it too"
+    assert [claimed.finished for claimed in claimed_jobs] == [{0}, {1}], "who takes a job along knows it too"
     assert not harness.connection.exists(keys.job("gone"))
 
 
@@ -172,11 +172,11 @@ def test_a_job_with_which_a_worker_died_is_never_coalesced(harness: Harness) -> 
     harness.connection.lpop(keys.rq_queue(QUEUE))
 
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
-    claimed_jobs = ClaimStep(harness.connection).claim(
-        queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
+    claimed_jobs = ClaimStep(harness.connection, QUEUE).claim(
+        job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
 
-    assert [portion.job_id for portion in claimed_jobs] == [first]
+    assert [claimed.job_id for claimed in claimed_jobs] == [first]
     assert harness.waiting_jobs(QUEUE) == [second]
 
 

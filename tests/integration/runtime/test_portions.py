@@ -326,8 +326,7 @@ def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(
 
         rounds = [
             Round(
-                ClaimStep(harness.connection).claim(
-                    queue="deliver-h0",
+                ClaimStep(harness.connection, "deliver-h0").claim(
                     job_id=job_id,
                     own_arguments=queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data")),
                     max_items=1,
