@@ -8,6 +8,7 @@ import msgspec
 from callbacks import Event, ReplyEvent, ReportEvent
 from shared import callback_events, wire
 from shared.errors import NotJson, UnexpectedShape
+from shared.schema import Kind
 
 
 def report(
@@ -26,7 +27,7 @@ def reply(raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEv
     return event if isinstance(event, ReplyEvent) else None
 
 
-def _read_event(body: dict[str, Any], kind: wire.Kind, source: str, received_at: datetime) -> Event | None:
+def _read_event(body: dict[str, Any], kind: Kind, source: str, received_at: datetime) -> Event | None:
     try:
         callback = wire.read(msgspec.json.encode(body), kind)
     except (NotJson, UnexpectedShape):

@@ -31,12 +31,13 @@ from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.store import FallbackStore
-from shared import gc_tuning, logs, sealed_data, tracing, uncaught, wire
+from shared import gc_tuning, logs, sealed_data, tracing, uncaught
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
+from shared.schema import Kind
 from shared.settings import Settings
 
 # The bodies that are being read or wait for their commit, together. A body is in memory about three times (as bytes, as
@@ -75,7 +76,7 @@ def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket 
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
 
-    def callbacks(route: str, kind: wire.Kind | None) -> RawPathRoute:
+    def callbacks(route: str, kind: Kind | None) -> RawPathRoute:
         receiver = CallbackReceiver(
             kind,
             addresses=addresses,

@@ -29,9 +29,10 @@ from ingest.answers import Answer, Refused
 from ingest.body import COPY_BYTES, HELD_COPY_BYTES, REQUEST_BYTES, BodyTooLarge, InFlight, discard, read
 from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressDecision, AddressRules, Tokens
-from shared import body_shapes, content_codec, cooperative, wire
+from shared import body_parser, body_shapes, content_codec, cooperative, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import NotJson, StoreUnavailable, UnexpectedShape
+from shared.schema import Kind
 
 # Every body is read and judged by what it is. If one of these media types is not JSON, the answer says 415.
 _FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
@@ -49,7 +50,7 @@ class CallbackReceiver:
 
     def __init__(
         self,
-        kind: wire.Kind | None,
+        kind: Kind | None,
         *,
         addresses: AddressRules,
         tokens: Tokens,
@@ -195,7 +196,7 @@ class CallbackReceiver:
         self._log_misdirected(shape, source)
         await self._commit.accept(Accepted(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
         if shape.faults:
-            error = "; ".join(wire.summarize(shape.faults))
+            error = "; ".join(body_parser.summarize(shape.faults))
             log.limited.warning("quarantined", {"part": "records"}, source=source, error=error)
             return answers.partly_quarantined(len(shape.faults), error)
         return answers.ACCEPTED

@@ -16,8 +16,9 @@ import msgspec
 import orjson
 from msgspec import Raw, Struct
 
-from shared import failure_fields, keys, queues, wire
+from shared import failure_fields, keys, queues
 from shared.keys import CountedKind
+from shared.schema import Kind
 from shared.stored_callback import StoredCallback
 
 Argument: TypeAlias = str | bytes | int
@@ -45,13 +46,13 @@ redis.call('HINCRBY', KEYS[3], ARGV[4], 1)
 redis.call('HINCRBY', KEYS[3], ARGV[5], 1)
 """
 
-_KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
+_KINDS: Final[dict[Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
 
 
 class Accepted(Struct, frozen=True, gc=False, array_like=True):
     """A readable callback on its way to the workers: kind, source, time (ms since 1970), number of records, body."""
 
-    kind: wire.Kind
+    kind: Kind
     source: str
     received_ms: int
     records: int
@@ -81,7 +82,7 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     bodies are one entry: the sender repeats what is refused.
     """
 
-    kind: wire.Kind | None
+    kind: Kind | None
     source: str
     received_ms: int
     error: str
@@ -97,7 +98,7 @@ def drop_empty_trace(callback: TracedAccepted) -> Accepted:
     return callback if callback.trace else Accepted(*msgspec.structs.astuple(callback)[:-1])
 
 
-def counted_kind(kind: wire.Kind | None) -> CountedKind:
+def counted_kind(kind: Kind | None) -> CountedKind:
     """Return the counters' word for the events of a kind of callback."""
     return _KINDS[kind]
 
@@ -123,7 +124,7 @@ def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quaranti
             ("HSET", keys.job(job_id), *_pairs(expand_job(accepted))),
             ("RPUSH", _EXPAND_KEY, job_id),
         )
-        received: defaultdict[wire.Kind, int] = defaultdict(int)
+        received: defaultdict[Kind, int] = defaultdict(int)
         for callback in accepted:
             received[callback.kind] += callback.records
         for kind, records in received.items():

@@ -20,9 +20,10 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from shared import json_reader, wire
+from shared import body_parser, json_reader, wire
 from shared.cooperative import Stepwise
 from shared.errors import NotJson, UnexpectedShape
+from shared.schema import Kind
 
 # With more of them the body is quarantined whole: each is an entry of its own in the commit.
 MAX_CALLBACKS: Final = 1000
@@ -58,7 +59,7 @@ class Part(Struct, frozen=True):
     error: str = ""
 
 
-def split(body: bytes, kind: wire.Kind | None, error: NotJson | UnexpectedShape) -> Stepwise[list[Part]]:
+def split(body: bytes, kind: Kind | None, error: NotJson | UnexpectedShape) -> Stepwise[list[Part]]:
     """Return the documented callbacks that `body`, posted as `kind`, holds; none if it is in no other shape.
 
     `error`: why `wire.check` cannot read it. Raises NotJson, and UnexpectedShape if it is in another shape and none of
@@ -97,9 +98,9 @@ def split(body: bytes, kind: wire.Kind | None, error: NotJson | UnexpectedShape)
 
 def summarize(parts: Sequence[Part]) -> list[str]:
     """Return the errors of the first few callbacks that cannot be read, and of records of others."""
-    faults = [wire.RecordFault(0, part.error) for part in parts if part.shape is None]
+    faults = [body_parser.RecordFault(0, part.error) for part in parts if part.shape is None]
     faults += [fault for part in parts if part.shape is not None for fault in part.shape.faults]
-    return list(wire.summarize(faults))
+    return list(body_parser.summarize(faults))
 
 
 def _find_callbacks(body: bytes) -> Stepwise[list[bytes]]:
@@ -140,7 +141,7 @@ def _flatten(documents: Sequence[bytes]) -> Stepwise[list[bytes]]:
             yield
         part, level = left.pop()
         if level < MAX_LEVELS and (part.startswith(b"[") or json_reader.begins_numbered(part)):
-            elements = yield from wire.split_array(part, "$")
+            elements = yield from body_parser.split_array(part, "$")
             if level == 0:
                 yield
             # Reversed, as the last one is taken first.
@@ -162,7 +163,7 @@ def _flatten(documents: Sequence[bytes]) -> Stepwise[list[bytes]]:
 
 def _split_lines(body: bytes) -> Stepwise[list[bytes]]:
     """Return the JSON documents on the lines of `body`; none if a line is none."""
-    if body.count(b"\n") > len(body) // wire.MIN_RECORD_BYTES + wire.MAX_FAULTS:
+    if body.count(b"\n") > len(body) // body_parser.MIN_RECORD_BYTES + body_parser.MAX_FAULTS:
         return []
     lines: list[bytes] = []
     yield

@@ -3,7 +3,7 @@
 `raw`, the record as received, stands last in an event and is needed anyway. A field that is a value of `raw` as it is,
 or follows from one, is not stored again: of a documented report these are a fifth of what Redis writes for its
 deliveries. If any of them was read in another way, such as a number that was written as text or a status in lower
-case, the event is stored whole. The tags are the kinds of callbacks (`wire.Kind`), shortened.
+case, the event is stored whole. The tags are the kinds of callbacks (`schema.Kind`), shortened.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,9 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+# The two kinds of callbacks.
+Kind: TypeAlias = Literal["status", "reply"]
+
 # `\Z`, as `$` would allow a line feed after the digits; [0-9], as \d would allow the digits of every script.
 _Digits: TypeAlias = Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?\Z")]
 # 10^17 microseconds after 1970 is the year 5138: anything beyond is not a time in any of the three units.

@@ -2,7 +2,7 @@
 
 from msgspec import Raw, Struct
 
-from shared.wire import Kind
+from shared.schema import Kind
 
 
 class StoredCallback(Struct, frozen=True, gc=False, array_like=True):

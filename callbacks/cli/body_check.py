@@ -18,11 +18,11 @@ from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, Destination, GroupCommit
 from ingest.sources import AddressRules, Tokens
-from shared import events, field_readers, wire
+from shared import events, field_readers
 from shared.batches import Accepted, Quarantined
 from shared.errors import UnexpectedShape
 from shared.events import Event
-from shared.schema import Record, ReplyCallback
+from shared.schema import Kind, Record, ReplyCallback
 from shared.setting_values import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import NewFailure
@@ -69,7 +69,7 @@ class ReadRecord(Struct, frozen=True):
 
 
 def answer(
-    body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: wire.Kind | None, *, max_body_bytes: int
+    body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: Kind | None, *, max_body_bytes: int
 ) -> BodyAnswer:
     """Return the answer to `body`, posted to the URL of `kind` (None: the single URL) with these headers."""
     with quiet_log():
@@ -77,7 +77,7 @@ def answer(
 
 
 async def receive(
-    body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: wire.Kind | None, *, max_body_bytes: int
+    body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: Kind | None, *, max_body_bytes: int
 ) -> BodyAnswer:
     """Do as `answer`, without the log kept off the terminal."""
     store = _MemoryStore()

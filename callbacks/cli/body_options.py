@@ -7,7 +7,8 @@ import click
 
 from callbacks.cli import body_check, body_report
 from callbacks.cli.body_report import BodyReport
-from shared import settings, wire
+from shared import settings
+from shared.schema import Kind
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -45,7 +46,7 @@ def body_options(function: _Function) -> _Function:
 def check_body(
     *,
     body: BinaryIO | None,
-    kind: wire.Kind | None,
+    kind: Kind | None,
     content_type: str | None,
     content_encoding: str | None,
     limit: int | None,

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from shared import wire
+from shared.schema import Kind
 from tests import payload_cases
 from tests.payload_cases import PAYLOADS
 
@@ -26,7 +26,7 @@ _VALUES: Final = (
     b'{"text":1}', b'"{\\"text\\":1}"', b'"2015-09-25T07:12:54Z"', b'"DELIVRD"',
 )  # fmt: skip
 _JSON: Final = "application/json"
-_KINDS: Final[tuple[wire.Kind | None, ...]] = ("status", "reply", None)
+_KINDS: Final[tuple[Kind | None, ...]] = ("status", "reply", None)
 
 
 class Posted(NamedTuple):
@@ -34,7 +34,7 @@ class Posted(NamedTuple):
 
     body: bytes
     headers: dict[str, str]
-    kind: wire.Kind | None
+    kind: Kind | None
 
 
 _SEEDS: Final = [(post.body, post.headers) for case in payload_cases.load() for post in case.posts] + [

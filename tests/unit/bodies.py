@@ -4,7 +4,7 @@ import pytest
 
 from shared import wire
 from shared.errors import UnexpectedShape
-from shared.wire import Kind
+from shared.schema import Kind
 
 
 def body_with(keys: bytes) -> bytes:

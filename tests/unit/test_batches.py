@@ -1,12 +1,13 @@
 """The id of a refused callback in the quarantine: equal bodies of one source are one entry."""
 
-from shared import batches, wire
+from shared import batches
 from shared.batches import Quarantined
+from shared.schema import Kind
 
 LONG = "s" * 63
 
 
-def entry_id(source: str, kind: wire.Kind | None = "status", body: bytes = b"x") -> str:
+def entry_id(source: str, kind: Kind | None = "status", body: bytes = b"x") -> str:
     refused = Quarantined(kind=kind, source=source, received_ms=1, error="", body=body, refused=400)
     return batches.new_quarantine_failure(refused)[0]
 

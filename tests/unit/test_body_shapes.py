@@ -18,11 +18,12 @@ from shared import body_shapes, events, json_reader, wire
 from shared.batches import Accepted, Quarantined
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
+from shared.schema import Kind
 from shared.setting_values import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import FanOutEvents, NewFailure
 
-KINDS: Final[tuple[wire.Kind | None, ...]] = ("status", "reply", None)
+KINDS: Final[tuple[Kind | None, ...]] = ("status", "reply", None)
 
 
 def record(number: int) -> dict[str, Any]:
@@ -91,7 +92,7 @@ SHAPES: Final[dict[str, tuple[Any, str]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_each_report_and_each_reply_becomes_an_event(name: str, kind: wire.Kind | None) -> None:
+def test_each_report_and_each_reply_becomes_an_event(name: str, kind: Kind | None) -> None:
     value, ids = SHAPES[name]
 
     answer, committed = post(encoded(value), kind)
@@ -230,7 +231,7 @@ class MemoryStore:
         """Close nothing."""
 
 
-def post(body: bytes, kind: wire.Kind | None) -> tuple[dict[str, Any], list[BatchEntry]]:
+def post(body: bytes, kind: Kind | None) -> tuple[dict[str, Any], list[BatchEntry]]:
     """Return the answer to `body`, and what was committed before it. Raises Refused."""
     store, in_flight = MemoryStore(), InFlight(1 << 30)
 

@@ -13,14 +13,14 @@ from shared import callback_events, events, field_readers, wire
 from shared.errors import UnexpectedShape
 from shared.events import ReplyEvent, ReportEvent
 from shared.normalize import unix_ms
-from shared.schema import Record
+from shared.schema import Kind, Record
 
 RECEIVED_AT = datetime(2015, 9, 25, 8, 0, tzinfo=UTC)
 SECOND = "2015-09-25T07:12:54.000Z"
 MILLISECOND = "2015-09-25T07:12:54.145Z"
 
 
-def read_events(body: str, kind: wire.Kind) -> tuple[list[events.Event], dict[str, int]]:
+def read_events(body: str, kind: Kind) -> tuple[list[events.Event], dict[str, int]]:
     """Return the events of a body, and its unreadable fields, after the web process has accepted all of it."""
     assert wire.check(body.encode(), kind).faults == ()
     callback = wire.read(body.encode(), kind)

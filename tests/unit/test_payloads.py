@@ -9,14 +9,14 @@ from typing import Any, Final
 import pytest
 
 from callbacks.cli import body_check
-from shared import wire
 from shared.batches import Quarantined
+from shared.schema import Kind
 from tests import payload_cases
 from tests.payload_cases import Case
 
 CASES: Final = payload_cases.load()
 KINDS: Final = {"times", "numbers", "statuses", "texts", "shapes", "encodings", "identity", "refused"}
-_URL_KINDS: Final[dict[str, wire.Kind]] = {"status": "status", "reply": "reply"}
+_URL_KINDS: Final[dict[str, Kind]] = {"status": "status", "reply": "reply"}
 _MAX_BODY_BYTES: Final = 4 << 20
 
 

@@ -5,14 +5,14 @@ from typing import get_args
 import pytest
 
 from callbacks.ops.pages.failure_pages import KINDS
-from shared import wire
 from shared.keys import CountedKind
+from shared.schema import Kind
 from workers.failures.cursor import FailureFilter
 from workers.failures.failure import QuarantineRow
 
 
 @pytest.mark.parametrize(("stored", "name"), [("status", "report"), ("reply", "reply"), (None, "unknown")])
-def test_a_stored_kind_has_one_name_and_is_found_by_it(stored: wire.Kind | None, name: str) -> None:
+def test_a_stored_kind_has_one_name_and_is_found_by_it(stored: Kind | None, name: str) -> None:
     row = QuarantineRow(
         id="a1", received_at="2026-01-01T00:00:00.000Z", kind=stored, source="gw", records=1, error="no data"
     )

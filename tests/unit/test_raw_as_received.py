@@ -8,6 +8,7 @@ import pytest
 
 from shared import callback_events, events, wire
 from shared.batches import Accepted
+from shared.schema import Kind
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import FanOutEvents
 
@@ -36,7 +37,7 @@ STORED_DIFFERENTLY: Final = {
 REPLY: Final = '{"reply_message_id":"7","req_uuid":"u","from":"35679000123","message":{"text":"Hi"}}'
 
 
-def stored(body: str, kind: wire.Kind, *, records: int = 1) -> list[bytes]:
+def stored(body: str, kind: Kind, *, records: int = 1) -> list[bytes]:
     """Return the events that an expand worker stores of a callback."""
     items = list(RecordReader(()).read_items(Accepted(kind, "main", 1_767_225_600_000, records, body)))
     assert sum(item.records for item in items) == records

@@ -13,7 +13,8 @@ from callbacks.simulator.callback import PlannedCallback
 from callbacks.simulator.campaign import Campaign, plan
 from callbacks.simulator.oddities import ODDITIES, Oddity, OddWriter
 from callbacks.simulator.options import CampaignOptions
-from shared import events, wire
+from shared import events
+from shared.schema import Kind
 from tests import payload_cases
 
 START: Final = datetime(2015, 9, 25, 7, 12, 54, 145_000, tzinfo=UTC)
@@ -28,8 +29,8 @@ def odd_campaign() -> Campaign:
 def answer(callback: PlannedCallback, *, attempt: int = 0) -> BodyAnswer:
     """Return the service's answer, as `callbacks check` says it."""
     headers = [(name.lower().encode(), value.encode()) for name, value in callback.headers.items()]
-    kinds: dict[str, wire.Kind] = {"status": "reply", "reply": "status"}
-    kind: wire.Kind | None = kinds[callback.kind] if callback.url_form == "other kind" else callback.kind
+    kinds: dict[str, Kind] = {"status": "reply", "reply": "status"}
+    kind: Kind | None = kinds[callback.kind] if callback.url_form == "other kind" else callback.kind
     return body_check.answer(
         callback.bodies[attempt].data,
         headers,

@@ -6,10 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared import normalize, wire
+from shared import body_parser, normalize, wire
 from shared.errors import NotJson
-from shared.schema import Record, ReplyCallback, ReplyMessage, StatusEnvelope
-from shared.wire import Kind
+from shared.schema import Kind, Record, ReplyCallback, ReplyMessage, StatusEnvelope
 from tests.unit.bodies import body_with, check_error
 
 STATUS = b"""{
@@ -98,9 +97,9 @@ def test_a_bad_record_leaves_its_siblings() -> None:
     assert [str(read.message_id) for read, _ in callback.records if isinstance(read, Record)] == ["1", "5"]
     assert shape.records == 5
     assert shape.faults == (
-        wire.RecordFault(1, "missing required key: $.data[1].status"),
-        wire.RecordFault(2, "Expected object, got int: $.data[2]"),
-        wire.RecordFault(3, "Expected int | str, got object: $.data[3].message_id"),
+        body_parser.RecordFault(1, "missing required key: $.data[1].status"),
+        body_parser.RecordFault(2, "Expected object, got int: $.data[2]"),
+        body_parser.RecordFault(3, "Expected int | str, got object: $.data[3].message_id"),
     )
     assert callback.faults == shape.faults
     assert callback.unreadable == (b'{"data":[{"message_id": "2"},7,{"message_id": {"4": 4}, "status": "SEEN"}]}')

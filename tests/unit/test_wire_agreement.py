@@ -12,10 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared import callback_events, events, wire
+from shared import callback_events, events, readable_records, wire
 from shared.errors import NotJson, UnexpectedShape
-from shared.schema import Record, ReplyCallback, StatusEnvelope
-from shared.wire import Kind
+from shared.schema import Kind, Record, ReplyCallback, StatusEnvelope
 
 NOW_MS: Final = 1_767_225_600_000
 NOW: Final = events.utc_time(NOW_MS)
@@ -30,7 +29,7 @@ ODD: Final = [
     rb'"\ud83d"', rb'"\ude00\ud83d"', b"-62135596800", b"-62135596801", b"1" + b"0" * 17, b'"-%s"' % (b"9" * 17),
     b"[" * 99 + b"]" * 99, b"[" * 101 + b"]" * 101, b"[" * 498 + b"]" * 498, b"[" * 950 + b"]" * 950,
 ]  # fmt: skip
-RECORDS_PER_STEP: Final = wire.RECORDS_PER_STEP // 10
+RECORDS_PER_STEP: Final = readable_records.RECORDS_PER_STEP // 10
 KINDS: Final[tuple[Kind | None, ...]] = ("status", "reply", None)
 
 
@@ -122,7 +121,7 @@ def test_odd_values_in_one_record_of_a_large_bundle(
     with pytest.MonkeyPatch.context() as patched:
         # Large is a tenth of what it is, so that a hundred bundles are read in a second.
         patched.setattr(wire, "SMALL_BODY_BYTES", wire.SMALL_BODY_BYTES // 10)
-        patched.setattr(wire, "RECORDS_PER_STEP", RECORDS_PER_STEP)
+        patched.setattr(readable_records, "RECORDS_PER_STEP", RECORDS_PER_STEP)
         records = [record] * (wire.SMALL_BODY_BYTES // len(record) + 1)
         records[index:index] = [wrong]
         body = members({b"data": b"[%b]" % b",".join(records), **around})

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from shared import json_reader, normalize, wire
 from shared.errors import NotJson, UnexpectedShape
-from shared.schema import Record, StatusEnvelope
-from shared.wire import Kind
+from shared.schema import Kind, Record, StatusEnvelope
 from tests.unit.bodies import body_with, check_error
 
 

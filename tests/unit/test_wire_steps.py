@@ -14,14 +14,14 @@ from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, Destination, GroupCommit
 from ingest.sources import AddressRules, Tokens
-from shared import json_reader, wire
+from shared import body_parser, json_reader, readable_records, wire
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.setting_values import ANY_NETWORK, Token
 from tests.unit.bodies import check_error
 
 RECORD: Final = b'{"message_id":"1","status":"SEEN"}'
-RECORDS: Final = 20 * wire.RECORDS_PER_STEP
+RECORDS: Final = 20 * readable_records.RECORDS_PER_STEP
 
 
 def bundle(*others: bytes, records: int = RECORDS) -> bytes:
@@ -48,26 +48,26 @@ def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypa
         decoded += bytes(part).count(b"{")
         return decode(part)
 
-    for name in ("_decode_record", "_decode_records"):
-        monkeypatch.setattr(wire, name, functools.partial(counted, getattr(wire, name)))
+    for name in ("_decode_record", "decode_records"):
+        monkeypatch.setattr(readable_records, name, functools.partial(counted, getattr(readable_records, name)))
     most = steps = 0
     for _ in wire.check_stepwise(bundle(*others), "status"):
         most, decoded, steps = max(most, decoded), 0, steps + 1
     # All at once, and then, if one is at fault, one by one.
-    assert wire.RECORDS_PER_STEP <= most <= 2 * wire.RECORDS_PER_STEP
-    assert steps > RECORDS // wire.RECORDS_PER_STEP
+    assert readable_records.RECORDS_PER_STEP <= most <= 2 * readable_records.RECORDS_PER_STEP
+    assert steps > RECORDS // readable_records.RECORDS_PER_STEP
 
 
 def test_unusual_records_are_read_one_by_one_in_shorter_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     read = 0
-    fault_of = wire._fault_of
+    fault_of = body_parser._fault_of
 
-    def counted(part: msgspec.Raw, index: int) -> wire.RecordFault | None:
+    def counted(part: msgspec.Raw, index: int) -> body_parser.RecordFault | None:
         nonlocal read
         read += 1
         return fault_of(part, index)
 
-    monkeypatch.setattr(wire, "_fault_of", counted)
+    monkeypatch.setattr(body_parser, "_fault_of", counted)
     unusual = RECORD[:-1] + b',"error_code":"?"}'
     most = total = 0
     for _ in wire.check_stepwise(bundle(*[unusual] * 5000), "status"):
@@ -180,4 +180,4 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
 
     status, served = asyncio.run(scenario())
     assert status == 200
-    assert served > RECORDS // wire.RECORDS_PER_STEP
+    assert served > RECORDS // readable_records.RECORDS_PER_STEP

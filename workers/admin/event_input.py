@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shared import body_shapes, callback_events, events, wire
+from shared import body_parser, body_shapes, callback_events, events, wire
 from shared.cooperative import run_to_end
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from shared.events import Event, ReplyEvent, ReportEvent
@@ -78,5 +78,5 @@ def _parse_callbacks(text: bytes) -> list[wire.Callback]:
         callbacks = [wire.read(part.body, None) for part in parts]
     faults = [fault for callback in callbacks for fault in callback.faults]
     if faults:
-        raise UnexpectedShape("; ".join(wire.summarize(faults)))
+        raise UnexpectedShape("; ".join(body_parser.summarize(faults)))
     return callbacks

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import callback_events, json_reader, opt_outs, recent_rate, wire
+from shared import body_parser, callback_events, json_reader, opt_outs, recent_rate, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
@@ -183,7 +183,9 @@ def split_records(accepted: Accepted, *, any_number: bool = False) -> CallbackRe
         nested = run_to_end(json_reader.read_nested(data)) if data.startswith(b'"') else None
         data = nested or data
         # A list is split without the functions that may have failed to read it.
-        records = _decode_records(data) if data.startswith(b"[") else run_to_end(wire.split_array(data, "$.data"))
+        records = (
+            _decode_records(data) if data.startswith(b"[") else run_to_end(body_parser.split_array(data, "$.data"))
+        )
     except Exception:  # noqa: BLE001 # whatever the reason, the callback stays whole
         return None
     if len(records) != accepted.records and not any_number:
@@ -218,14 +220,14 @@ def _merge_in_order(
     parts = split_records(accepted)
     if parts is None:
         yield from offers
-        error = "; ".join(wire.summarize(callback.faults))
+        error = "; ".join(body_parser.summarize(callback.faults))
         yield quarantine.new_failure(accepted, error, callback.unreadable, records=len(callback.faults))
         return
     others = (event for offer in offers for event in offer.parts(1))
     index = 0
     for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
         yield from (next(others) for _ in range(first - index))
-        error = "; ".join(wire.summarize([fault for fault in callback.faults if first <= fault.index < last]))
+        error = "; ".join(body_parser.summarize([fault for fault in callback.faults if first <= fault.index < last]))
         yield quarantine.new_failure(accepted, error, parts.slice(first, last).body.encode(), records=last - first)
         index = last
     yield from others

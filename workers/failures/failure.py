@@ -6,9 +6,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from shared import batches, events, tracing, wire
+from shared import batches, events, tracing
 from shared.errors import CallbacksError
 from shared.keys import CountedKind
+from shared.schema import Kind
 from shared.sealed_field import Unopened
 from shared.stored_times import stored_ms, stored_time
 from workers.failures.event_summary import summarize
@@ -27,7 +28,7 @@ class QuarantineRow(Struct, frozen=True, kw_only=True):
 
     id: str
     received_at: str
-    kind: wire.Kind | None
+    kind: Kind | None
     source: str
     records: int
     error: str
@@ -171,7 +172,7 @@ def _quarantine_values(failure_id: str, fields: Mapping[str, bytes]) -> dict[str
     return {
         "id": failure_id,
         "received_at": events.rfc3339(stored_time(fields["received_ms"])),
-        "kind": msgspec.convert(fields["kind"].decode() or None, wire.Kind | None),
+        "kind": msgspec.convert(fields["kind"].decode() or None, Kind | None),
         "source": fields["source"].decode(),
         "records": int(fields["records"]),
         "error": fields["error"].decode(errors="replace"),

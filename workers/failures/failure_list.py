@@ -11,12 +11,13 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import batches, keys, wire
+from shared import batches, keys
+from shared.schema import Kind
 
 Argument: TypeAlias = str | bytes | int
 
 # The values of `kind` in a quarantined callback's hash.
-_CALLBACKS: Final[tuple[wire.Kind | None, ...]] = (None, "status", "reply")
+_CALLBACKS: Final[tuple[Kind | None, ...]] = (None, "status", "reply")
 _EVENTS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
 
 

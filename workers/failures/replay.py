@@ -16,6 +16,7 @@ from shared import batches, body_shapes, events, json_reader, keys, queues, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
+from shared.schema import Kind
 from shared.sealed_field import Unopened
 from workers.failures import failure
 from workers.failures.body_forms import plain_forms
@@ -89,7 +90,7 @@ def _read(callback: QuarantinedCallback) -> list[Accepted]:
 def _read_plain(callback: QuarantinedCallback, body: bytes) -> list[Accepted]:
     """Return what `body` reads as: of the kind of its URL, or of the other kind, or in another shape."""
     why: NotJson | UnexpectedShape = UnexpectedShape()
-    kinds: tuple[wire.Kind | None, ...] = (None,) if callback.kind is None else (callback.kind, None)
+    kinds: tuple[Kind | None, ...] = (None,) if callback.kind is None else (callback.kind, None)
     for kind in kinds:
         try:
             shape = wire.check(body, kind)
@@ -113,7 +114,7 @@ def _read_plain(callback: QuarantinedCallback, body: bytes) -> list[Accepted]:
     ]
 
 
-def _accept(callback: QuarantinedCallback, body: bytes, kind: wire.Kind, records: int) -> Accepted:
+def _accept(callback: QuarantinedCallback, body: bytes, kind: Kind, records: int) -> Accepted:
     return Accepted(kind, callback.source, callback.received_ms, records, json_reader.decode_text(body))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import batches, connections, events, keys, retention, wire
+from shared import batches, connections, events, keys, retention
 from shared.batches import Quarantined
+from shared.schema import Kind
 from tests.integration.failures.failure_lists import checked_bytes, die, ids, quarantined, refusing
 from tests.integration.harness import Harness, open_harness, record, reply, status
 from tests.redis_server import RedisServer
@@ -39,7 +40,7 @@ def age(harness: Harness, index: str, *failure_ids: str) -> None:
 def test_what_is_30_days_old_is_dropped_and_counted_as_dropped(harness: Harness) -> None:
     now = batches.now_ms()
     old = now - _KEPT_MS
-    kinds: list[tuple[wire.Kind | None, int]] = [("status", 1), ("reply", 2), (None, 4)]
+    kinds: list[tuple[Kind | None, int]] = [("status", 1), ("reply", 2), (None, 4)]
     harness.accept(
         quarantined=[
             Quarantined(kind=kind, source="gw", received_ms=at, error="$", body=b"{}", records=number)

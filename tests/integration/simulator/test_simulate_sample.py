@@ -14,6 +14,7 @@ from callbacks.cli.simulate import simulate
 from shared import wire
 from shared.callback_events import from_callback
 from shared.events import Event
+from shared.schema import Kind
 from tests.integration.simulator.receiver import Receiver, always, receiving
 from tests.redis_server import free_port
 
@@ -30,7 +31,7 @@ def called(*arguments: str) -> Result:
 def events_of(receiver: Receiver) -> list[Event]:
     events: list[Event] = []
     for request in receiver.requests:
-        kind: wire.Kind = "status" if request.path.endswith("/status") else "reply"
+        kind: Kind = "status" if request.path.endswith("/status") else "reply"
         now = samples.report().received_at
         events += from_callback(wire.read(request.body, kind), source="gateway", received_at=now)
     return events
