@@ -96,7 +96,7 @@ def _describe_next_steps(folder: Path, files: Iterable[str]) -> str:
         (
             f"{folder} has {', '.join(files)}. Test it, and run the whole service on this machine:\n",
             f"  cd {folder}",
-            "  pytest",
+            "  python -m pytest",
             "  callbacks dev\n",
             "Send it an event, from another terminal in the same folder:\n",
             "  callbacks simulate --sample undelivered",

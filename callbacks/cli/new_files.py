@@ -164,12 +164,12 @@ _README: Final = """\
 
 | to | do, in this folder |
 |---|---|
-| test it | `pytest` |
+| test it | `python -m pytest` |
 | run the whole service on this machine | `callbacks dev` |
 | send it an event, in another terminal | `callbacks simulate --sample undelivered` |
 | run the service with a Redis of yours | set `REDIS_URL` in `.env`, then `honcho start` |
 
-If `pytest` or `honcho` is missing: `pip install pytest honcho`. The Redis needs `appendonly yes` and
+If pytest or honcho is missing: `pip install pytest honcho`. The Redis needs `appendonly yes` and
 `appendfsync always`; `callbacks check` says what is wrong. `.env` has the settings, and the token of the callback URLs,
 which is a secret: `https://YOUR-HOST/callbacks/TOKEN/status` and `…/reply`.
 """

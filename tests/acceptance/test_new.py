@@ -1,5 +1,6 @@
 """What `callbacks new` writes passes its own tests and the linters, and runs with `callbacks dev` and the Procfile."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, get, run, started
+from tests.docs.shell import shell
 from tests.redis_server import RedisServer, free_port, require
 
 BINARIES = Path(CALLBACKS).parent
@@ -35,8 +37,23 @@ def recorded(project: Path) -> list[str]:
     return []
 
 
-def test_its_tests_pass(project: Path) -> None:
-    execute("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=project)
+def test_its_tests_pass_by_the_commands_that_it_prints(tmp_path: Path) -> None:
+    made = run("new", "my-orders", cwd=tmp_path, forked=True)
+    enter, test, *_ = (line.strip() for line in made.stdout.splitlines() if line.startswith("  "))
+    # Many machines have one, in an environment without this service.
+    other = tmp_path / "bin" / "pytest"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho this is not the pytest of this environment; exit 1\n")
+    other.chmod(0o755)
+
+    tested = shell(
+        f"{enter}\n{test}",
+        tmp_path,
+        PATH=f"{other.parent}:{BINARIES}:{os.environ['PATH']}",
+        PYTEST_ADDOPTS="-q -W error -p no:cacheprovider",
+    )
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_it_passes_the_linters_and_the_strict_type_checker(project: Path) -> None:

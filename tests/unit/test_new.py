@@ -27,7 +27,7 @@ def test_it_writes_a_handler_its_test_and_what_runs_them() -> None:
     assert result.exit_code == 0, result.output
     names = {"orders.py", "test_orders.py", ".env", "Procfile", "README.md", ".gitignore"}
     assert {path.name for path in Path("orders").iterdir()} == names
-    for line in ("cd orders", "pytest", "callbacks dev", "callbacks simulate --sample undelivered"):
+    for line in ("cd orders", "python -m pytest", "callbacks dev", "callbacks simulate --sample undelivered"):
         assert f"  {line}\n" in result.output
 
 
