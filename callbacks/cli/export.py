@@ -35,7 +35,7 @@ def export(*, number: str) -> None:
         )
         with ActionLog(client).record(action) as progress:
             not_read: list[str] = []
-            items = list(_items(person_stores.all_stores(loaded, client, search), not_read))
+            items = list(_items(person_stores.stores_to_read(loaded, client, search), not_read))
             progress.done, progress.failed = len(items), len(not_read)
     document = {
         "number": number,

@@ -86,7 +86,11 @@ def _erase(
     Without `marks`, it is a dry run.
     """
     dry_run = marks is None
-    others = person_stores.handler_stores(loaded, search, resumes=marks is not None and marks.begin())
+    resumes = marks is not None and marks.begin()
+    others = (
+        *person_stores.handler_stores(loaded, search, resumes=resumes),
+        *person_stores.spools(loaded, search),
+    )
     if marks is not None:
         # First, so that nothing new is made of what still arrives.
         forgotten.remember(client, search.numbers, seconds=math.ceil(_DEDUPE_TIMES * loaded.dedupe_seconds))

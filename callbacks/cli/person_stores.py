@@ -62,7 +62,7 @@ def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStor
 
 
 def handler_stores(loaded: Settings, search: NumberSearch, *, resumes: bool = False) -> tuple[PersonStore, ...]:
-    """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not, and the spool.
+    """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not.
 
     Raises ConfigurationError if their settings are wrong.
     """
@@ -75,14 +75,21 @@ def handler_stores(loaded: Settings, search: NumberSearch, *, resumes: bool = Fa
     # Without it nothing in this environment can have written to a database.
     with suppress(MissingExtra):
         found.insert(0, _sql_tables(loaded, search, resumes=resumes))
-    if loaded.spool_dir:
-        found.append(SpoolFiles(Path(loaded.spool_dir), search))
     return tuple(found)
 
 
-def all_stores(loaded: Settings, client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
-    """Return every store, those in Redis first. Raises ConfigurationError."""
-    return (*moving_stores(client, search), *handler_stores(loaded, search))
+def spools(loaded: Settings, search: NumberSearch) -> tuple[PersonStore, ...]:
+    """Return the spool of this host, if it has one."""
+    return (SpoolFiles(Path(loaded.spool_dir), search),) if loaded.spool_dir else ()
+
+
+def stores_to_read(loaded: Settings, client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
+    """Return every store, in the direction in which events move: what moves meanwhile is read before or after it moved.
+
+    What waits is read twice, as it comes back from the failures if somebody replays them. Raises ConfigurationError.
+    """
+    moving = moving_stores(client, search)
+    return (*spools(loaded, search), *moving, moving[0], *handler_stores(loaded, search))
 
 
 def own_stores(loaded: Settings, search: NumberSearch) -> Iterator[PersonStore | StoreResult]:

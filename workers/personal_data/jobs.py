@@ -7,15 +7,15 @@ of the others, and the shared text goes with the last job that needs it.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 import redis
-from msgspec import Struct
+from msgspec import Struct, field
 from rq.utils import as_text
 
-from shared import batches, events, keys, progress, queue_jobs, queues, sealed_data
+from shared import all_jobs, batches, events, keys, progress, queues
 from shared.batches import Accepted
 from shared.counted import counted
 from shared.number_search import NumberSearch
@@ -26,8 +26,7 @@ from workers.personal_data.report import FoundItem, StoreResult, StoreUnreadable
 from workers.runtime import completion_journal, scripts
 
 _UNTIL: Final = "until it is delivered or has become a dead letter"
-_JOBS_PER_READ: Final = 50
-_READ_BYTES: Final = 4 << 20
+_SETTLED_UNTIL: Final = "until the run of its job has ended"
 _FIELDS: Final = ("progress", "finished", "portions")
 
 
@@ -47,12 +46,18 @@ class _Job(Struct, frozen=True):
         return as_text(self.stored.values[_FIELDS.index(name)] or b"")
 
 
-class _Rewritten(Struct, frozen=True):
-    """What a job becomes: its new fields, none if nothing of it is left; what is erased, and the counters' changes."""
+class _Rewritten(Struct):
+    """What a job becomes: its new fields, none if nothing of it is left; what is erased, and the counters' changes.
 
-    fields: dict[str, Any]
-    erased: Sequence[str]
-    changes: Counter[str]
+    `settled` mention the number too: their text stays in Redis as long as the job. `holds_number`: something that the
+    job holds mentions it, not only the name of a source or of a handler.
+    """
+
+    fields: dict[str, Any] = {}
+    erased: list[str] = []
+    settled: list[str] = []
+    changes: Counter[str] = field(default_factory=Counter)
+    holds_number: bool = False
 
 
 class WaitingJobs:
@@ -63,6 +68,7 @@ class WaitingJobs:
     def __init__(self, connection: redis.Redis, search: NumberSearch) -> None:
         self._connection: Any = connection
         self._search = search
+        self._exported: set[str] = set()
         self._script = connection.register_script(
             scripts.load("types", "arguments", "requeue_coalesced", "portions", "personal_data/rewrite_job")
         )
@@ -71,19 +77,14 @@ class WaitingJobs:
         """Rewrite each job that mentions a number, once. What a run holds, or moved meanwhile, is left."""
         found = erased = running = 0
         not_read = NotRead("job")
-        for job in self._iterate(not_read):
-            try:
-                rewritten = _rewrite(job, self._search)
-            except (msgspec.MsgspecError, ValueError) as exc:
-                not_read.add(exc)
-                continue
+        for job, rewritten in self._iterate(not_read, known=set()):
             records = len(rewritten.erased)
             if dry_run:
                 found += records
             elif job.holder is not None and self._write(job, job.holder, rewritten):
                 found, erased = found + records, erased + records
             else:
-                # Of what is settled nothing is to be erased, but the job has it until its run ends.
+                # Of what is settled nothing is to be erased, but the job holds it until its run ends.
                 found, running = found + max(1, records), running + 1
         waits_for = f"{counted(running, 'running job')}: run this again when they have ended" if running else ""
         return StoreResult(
@@ -96,47 +97,42 @@ class WaitingJobs:
         )
 
     def export(self) -> Iterator[FoundItem]:
-        """Yield each record and event that mentions a number. Raise StoreUnreadable, after the last job."""
+        """Yield each record and event that mentions a number; when it is called again, those of other jobs.
+
+        Raise StoreUnreadable, after the last job.
+        """
         not_read = NotRead("job")
-        for job in self._iterate(not_read):
+        for job, rewritten in self._iterate(not_read, known=self._exported):
             where = f"queue {job.queue}, {'running' if job.holder is None else 'waiting'}"
-            try:
-                texts = _rewrite(job, self._search).erased
-            except (msgspec.MsgspecError, ValueError) as exc:
-                not_read.add(exc)
-                continue
-            for text in texts:
-                yield FoundItem(where=where, until=_UNTIL, content=_readable(text, is_event=job.handler is not None))
+            is_event = job.handler is not None
+            for text in rewritten.erased:
+                yield FoundItem(where=where, until=_UNTIL, content=_readable(text, is_event=is_event))
+            for text in rewritten.settled:
+                content = _readable(text, is_event=is_event)
+                yield FoundItem(where=f"{where}, settled", until=_SETTLED_UNTIL, content=content)
         if not_read:
             raise StoreUnreadable(not_read.why)
 
-    def _iterate(self, not_read: NotRead) -> Iterator[_Job]:
-        """Yield the jobs that mention a number, in the direction in which events move: expand first.
+    def _iterate(self, not_read: NotRead, *, known: set[str]) -> Iterator[tuple[_Job, _Rewritten]]:
+        """Yield the jobs that hold a number, in the direction in which events move: expand first.
 
-        What cannot be opened may mention it, and is counted in `not_read`.
+        Those in `known`, which their ids are added to, are left out. What cannot be read is counted in `not_read`.
         """
-        handlers = keys.handler_names(map(as_text, self._connection.hkeys(keys.COUNTS)))
-        for queue in (queues.EXPAND, *map(queues.delivery_queue, handlers)):
-            jobs = queue_jobs.read_jobs(self._connection, queue)
-            holders: dict[str, str | None] = {}
-            at_rest = [*jobs.waiting, *jobs.scheduled_at, *jobs.failed]
-            for holder, others in zip(at_rest, queue_jobs.read_coalesced(self._connection, at_rest), strict=True):
-                holders |= dict.fromkeys((holder, *others), holder)
-            held = queue_jobs.with_coalesced(self._connection, [*jobs.claimed, *jobs.running])
-            holders |= dict.fromkeys(held)
-            ids = list(holders)
-            while ids:
-                some = queue_jobs.limit_by_bytes(self._connection, ids[:_JOBS_PER_READ], _READ_BYTES) or ids[:1]
-                ids = ids[len(some) :]
-                stored = queue_jobs.read_stored(self._connection, some, *_FIELDS)
-                for job_id, one in zip(some, stored, strict=True):
-                    try:
-                        is_mentioned = self._mentions(one)
-                    except sealed_data.Sealed as exc:
-                        not_read.add(exc)
-                        continue
-                    if is_mentioned:
-                        yield _Job(queue, job_id, holders[job_id], one)
+        yield from self._iterate_queue(queues.EXPAND, not_read, known)
+        # Read now, as a handler may have got its first event meanwhile.
+        for handler in keys.handler_names(map(as_text, self._connection.hkeys(keys.COUNTS))):
+            yield from self._iterate_queue(queues.delivery_queue(handler), not_read, known)
+
+    def _iterate_queue(self, queue: str, not_read: NotRead, known: set[str]) -> Iterator[tuple[_Job, _Rewritten]]:
+        for listed in all_jobs.iterate(self._connection, queue, *_FIELDS, known=known):
+            job = _Job(queue, listed.job_id, listed.holder, listed.stored)
+            try:
+                rewritten = _rewrite(job, self._search) if self._mentions(job.stored) else _Rewritten()
+            except (msgspec.MsgspecError, ValueError) as exc:
+                not_read.add(exc)
+                continue
+            if rewritten.holds_number:
+                yield job, rewritten
 
     def _mentions(self, stored: StoredJob) -> bool:
         plain = queues.unseal_call(queues.decompress(stored.data or b""))
@@ -167,54 +163,59 @@ def _rewrite_events(job: _Job, handler: str, search: NumberSearch) -> _Rewritten
     finished = completion_journal.parse_finished(job.text("finished"))
     kept: list[bytes] = []
     kept_finished: set[int] = set()
-    erased: list[str] = []
-    changes: Counter[str] = Counter()
+    rewritten = _Rewritten()
     for position, event in enumerate(map(bytes, found)):
-        if position in settled:
-            continue
-        if not search.find_in_bytes(event):
+        if search.find_in_bytes(event):
+            rewritten.holds_number = True
+            text = event.decode(errors="replace")
+            if position in settled:
+                rewritten.settled.append(text)
+                continue
+            # What a dead worker's handler had finished was delivered.
+            outcome: keys.DeliveryOutcome = "delivered" if position in finished else "forgotten"
+            rewritten.changes[keys.handler_counter(handler, _kind(event), outcome)] += 1
+            rewritten.erased.append(text)
+        elif position not in settled:
             if position in finished:
                 kept_finished.add(len(kept))
             kept.append(event)
-            continue
-        # What a dead worker's handler had finished was delivered.
-        outcome: keys.DeliveryOutcome = "delivered" if position in finished else "forgotten"
-        changes[keys.handler_counter(handler, _kind(event), outcome)] += 1
-        erased.append(event.decode(errors="replace"))
-    fields: dict[str, Any] = {}
     if kept:
-        fields = {"data": queues.encode_delivery(handler, kept, attempt=attempt), "items": len(kept)}
+        rewritten.fields = {"data": queues.encode_delivery(handler, kept, attempt=attempt), "items": len(kept)}
         if kept_finished:
-            fields["finished"] = f"{progress.to_text(kept_finished)};"
-    return _Rewritten(fields, erased, changes)
+            rewritten.fields["finished"] = f"{progress.to_text(kept_finished)};"
+    return rewritten
 
 
 def _rewrite_callbacks(job: _Job, search: NumberSearch) -> _Rewritten:
     _version, callbacks = job.stored.arguments()
     skip = int(job.text("progress") or progress.NOTHING)
     kept: list[Accepted] = []
-    erased: list[str] = []
-    changes: Counter[str] = Counter()
-    done = 0
+    kept_settled = 0
+    rewritten = _Rewritten()
     for raw in callbacks:
         accepted = batches.decode_callback(raw)
         settled, skip = min(skip, accepted.records), max(0, skip - accepted.records)
-        if settled == accepted.records:
-            continue
+        is_settled = settled == accepted.records
         if not search.find_in(accepted.body):
-            kept.append(accepted)
-            done += settled
+            if not is_settled:
+                kept.append(accepted)
+                kept_settled += settled
             continue
+        rewritten.holds_number = True
         parts = record_bodies.take_apart(accepted, search, skip=settled)
-        changes[keys.counter(batches.counted_kind(accepted.kind), "forgotten")] += len(parts.erased)
-        erased += parts.erased
+        rewritten.settled += parts.settled
+        if is_settled:
+            continue
+        rewritten.erased += parts.erased
+        rewritten.changes[keys.counter(batches.counted_kind(accepted.kind), "forgotten")] += len(parts.erased)
         if parts.body is not None:
             kept.append(msgspec.structs.replace(accepted, records=parts.kept, body=parts.body))
-    if not kept:
-        return _Rewritten({}, erased, changes)
-    made = batches.expand_job(kept)
-    fields = {name: made[name] for name in ("data", "items")} | ({"progress": done} if done else {})
-    return _Rewritten(fields, erased, changes)
+    if kept:
+        made = batches.expand_job(kept)
+        rewritten.fields = {name: made[name] for name in ("data", "items")}
+        if kept_settled:
+            rewritten.fields["progress"] = kept_settled
+    return rewritten
 
 
 def _kind(event: bytes) -> keys.CountedKind:

@@ -14,14 +14,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class BodyParts(Struct, frozen=True):
-    """A body's records that mention a number, those that do not, and what the body is without the first.
+    """A body's records that mention a number, how many do not, and what the body is without the first.
 
-    `body` is None if nothing of it may stay: the number is outside its records, or it cannot be taken apart.
+    `body` is None if nothing of it may stay: the number is outside its records, or it cannot be taken apart. `settled`
+    are the records that mention it and are settled.
     """
 
     erased: Sequence[str]
     kept: int
     body: str | None
+    settled: Sequence[str] = ()
 
 
 def take_apart(accepted: Accepted, search: NumberSearch, *, skip: int = 0, any_number: bool = False) -> BodyParts:
@@ -33,14 +35,15 @@ def take_apart(accepted: Accepted, search: NumberSearch, *, skip: int = 0, any_n
     if parts is None or any(
         search.find_in(f"{name}|{bytes(value).decode()}") for name, value in parts.envelope.items()
     ):
-        return BodyParts([accepted.body] * (accepted.records - skip), 0, None)
+        return BodyParts([accepted.body] * (accepted.records - skip), 0, None, [accepted.body] if skip else [])
     erased: list[str] = []
+    settled: list[str] = []
     kept: list[Raw] = []
-    for record in parts.records[skip:]:
+    for position, record in enumerate(parts.records):
         text = bytes(record).decode()
         if search.find_in(text):
-            erased.append(text)
-        else:
+            (settled if position < skip else erased).append(text)
+        elif position >= skip:
             kept.append(record)
     value: dict[str, Any] = {**parts.envelope, "data": kept}
-    return BodyParts(erased, len(kept), _encode(value).decode() if kept else None)
+    return BodyParts(erased, len(kept), _encode(value).decode() if kept else None, settled)

@@ -37,7 +37,15 @@ class StoreRow(Struct, frozen=True, kw_only=True):
     until: str
 
 
+# In the direction in which events move.
 ROWS: Final = (
+    StoreRow(
+        name="spool",
+        where="the folder `CALLBACKS_SPOOL_DIR` of each web process's host",
+        found="the bytes of its files are searched, on this host",
+        erased="it drains into Redis, where what mentions the number is dropped; a drained file is deleted",
+        until="Redis is available",
+    ),
     StoreRow(
         name="waiting",
         where="Redis: callbacks that wait to be expanded, events that wait for a handler, run or will be retried",
@@ -89,13 +97,6 @@ ROWS: Final = (
         found="every line is read; a masked number is not found",
         erased="the file is written anew without those lines",
         until="the file is rotated or removed",
-    ),
-    StoreRow(
-        name="spool",
-        where="the folder `CALLBACKS_SPOOL_DIR` of each web process's host",
-        found="the bytes of its files are searched, on this host",
-        erased="it drains into Redis, where what mentions the number is dropped; a drained file is deleted",
-        until="Redis is available",
     ),
     StoreRow(
         name="handler:NAME",
