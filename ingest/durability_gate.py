@@ -12,8 +12,9 @@ import redis
 import redis.asyncio
 
 from ingest import log
-from shared import durability
-from shared.durability import Barrier, Finding
+from shared import durability, durability_findings
+from shared.durability import Barrier
+from shared.durability_findings import Finding
 from shared.setting_values import Durability
 
 CHECK_SECONDS: Final = 3.0
@@ -38,7 +39,7 @@ class DurabilityGate:
     def __init__(self, client: "redis.asyncio.Redis", level: Durability) -> None:
         self._client = client
         self._level: Durability = level
-        self._findings: tuple[Finding, ...] = (durability.unreachable("not checked yet"),)
+        self._findings: tuple[Finding, ...] = (durability_findings.unreachable("not checked yet"),)
         self._blocked_reason: str | None = _failing_checks(self._findings)
         self._barrier = Barrier()
         self._can_rewrite = True
@@ -67,7 +68,7 @@ class DurabilityGate:
 
     def report_unreachable(self, why: str) -> None:
         """Close the gate, as Redis did not answer a commit. Redis is checked again at once."""
-        self._set_findings((durability.unreachable(why),))
+        self._set_findings((durability_findings.unreachable(why),))
         self._check_now.set()
 
     async def check(self) -> None:
@@ -92,7 +93,7 @@ class DurabilityGate:
                         await self._check_now.wait()
         finally:
             # Without checks nothing is known to hold.
-            self._findings = (durability.unreachable("no longer checked"),)
+            self._findings = (durability_findings.unreachable("no longer checked"),)
             self._blocked_reason = _failing_checks(self._findings)
 
     async def close(self) -> None:
@@ -106,18 +107,18 @@ class DurabilityGate:
             except redis.ConnectionError:
                 replies = await self._query()  # an idle connection that broke says nothing about the server
             findings = durability.evaluate(self._level, replies, can_rewrite=self._can_rewrite)
-            if durability.needs_rewrite(findings):
+            if durability_findings.needs_rewrite(findings):
                 await self._rewrite()
                 replies = await self._query()
                 findings = durability.evaluate(self._level, replies, can_rewrite=self._can_rewrite)
-            if durability.is_replica(findings):
+            if durability_findings.is_replica(findings):
                 await self._client.connection_pool.disconnect()  # the address may lead to the new primary by now
             self._barrier = durability.read_barrier(self._level, replies)
         except (redis.RedisError, OSError) as exc:
-            return (durability.unreachable(type(exc).__name__),)
+            return (durability_findings.unreachable(type(exc).__name__),)
         except Exception as exc:  # noqa: BLE001 # if the checks ended, nothing would ever be committed to Redis again
             log.unexpected_error("durability", exc)
-            return (durability.unreachable(type(exc).__name__),)
+            return (durability_findings.unreachable(type(exc).__name__),)
         return findings
 
     async def _query(self) -> list[Any]:

@@ -1,7 +1,7 @@
 """How full Redis is, and up to which share of its maxmemory each kind of write is allowed.
 
     up to 85 %   retries and dead letters of a failing handler (`workers/runtime/headroom.py`)
-    up to 90 %   new callbacks (`shared/durability.py`)
+    up to 90 %   new callbacks (`shared/durability_findings.py`)
     up to 95 %   fan-out, which multiplies a callback by its handlers (`workers/runtime/headroom.py`)
     always       what frees memory, or needs almost none: claims, settlements, leases, workers that start and end
                  (`workers/runtime/allow_oom.lua`, `workers/runtime/oom_fallback.py`)

@@ -13,7 +13,7 @@ from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared import refusals
-from shared.durability import Finding
+from shared.durability_findings import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
 from shared.refusals import Sender
 from workers.runtime.pause import PauseState

@@ -9,13 +9,12 @@ from shared.durability import (
     CONFIG_PARAMETERS,
     INFO_SECTIONS,
     Barrier,
-    Finding,
     choose_barrier,
     evaluate,
-    evaluate_config,
     query,
     read_barrier,
 )
+from shared.durability_findings import Finding, evaluate_config
 from shared.setting_values import Durability
 
 CONFIG = {

@@ -11,7 +11,7 @@ from callbacks.ops.status.snapshot import MAX_HANDLERS, QueueStatus, Snapshot
 from ingest import answers
 from ingest.group_commit import Destination
 from ingest.metrics import STATUSES, AnswerMetrics, MeasuredStore
-from shared import durability, queues, recent_rate, refusals
+from shared import durability_findings, queues, recent_rate, refusals
 from shared.batches import Accepted, Quarantined
 from shared.errors import StoreUnavailable
 from shared.metrics import DELIVERY_BUCKETS, SECONDS_BUCKETS, Metrics
@@ -25,7 +25,7 @@ def reading(counts: dict[str, int] | None = None, metrics: dict[str, int] | None
         "recent_rate": recent_rate.parse({}, now_seconds=0.0),
         "counts": counts or {},
         "metrics": metrics or {},
-        "findings": (durability.unreachable("tests"),),
+        "findings": (durability_findings.unreachable("tests"),),
         "used_bytes": 1,
         "max_bytes": 2,
         "quarantined": 0,

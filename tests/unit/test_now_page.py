@@ -19,7 +19,7 @@ from callbacks.ops.status.overdue import OverdueStatus
 from callbacks.ops.status.service_status import ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from callbacks.ops.status.summary import REDIS_UNAVAILABLE, StatusSummary, summarize, summarize_cells
-from shared.durability import Finding
+from shared.durability_findings import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
 
 QUEUE = QueueStatus(name="expand", waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1)

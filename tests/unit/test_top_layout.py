@@ -19,7 +19,7 @@ from callbacks.ops.status.service_status import (
     ServiceStatus,
 )
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
-from shared.durability import Finding
+from shared.durability_findings import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
 
 QUIET = [Bucket(10 * number, 0) for number in range(360)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import redis
 
 from callbacks.cli.checks.result import CheckResult, State
-from shared import connections, durability, failing_loops
+from shared import connections, durability, durability_findings, failing_loops
 from shared.cells import Cell
 from shared.cells_reader import CellsReader
 from shared.settings import Settings
@@ -43,7 +43,7 @@ def check_redis(loaded: Settings) -> Iterator[CheckResult]:
             if found.ok and found.name == "redis":
                 yield CheckResult("ok", f"REDIS_URL: {url} answers")
                 continue
-            if durability.is_for_the_web_process(found):
+            if durability_findings.is_for_the_web_process(found):
                 continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
             yield CheckResult(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)

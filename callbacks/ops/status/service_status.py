@@ -17,7 +17,7 @@ from callbacks.ops.status.audit_cache import AuditCache, Balance
 from callbacks.ops.status.overdue import OverdueCounter, OverdueStatus
 from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
-from shared.durability import Finding
+from shared.durability_findings import Finding
 from shared.failing_loops import FailingLoop
 from shared.last_times import LastTimes
 from shared.metrics import CALL_BUCKETS, DELIVERY_BUCKETS

@@ -13,8 +13,19 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from callbacks.ops.status.damaged_values import DamagedValues
-from shared import audit, durability, keys, last_times, queue_jobs, queues, recent_outcomes, recent_rate, retention
-from shared.durability import Finding
+from shared import (
+    audit,
+    durability,
+    durability_findings,
+    keys,
+    last_times,
+    queue_jobs,
+    queues,
+    recent_outcomes,
+    recent_rate,
+    retention,
+)
+from shared.durability_findings import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
 from shared.last_times import LAST_ACCEPTED, LastTimes
 from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
@@ -212,7 +223,7 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         for handler in handlers
     }
     findings = durability.evaluate(level, answers)
-    if durability.is_replica(findings):
+    if durability_findings.is_replica(findings):
         connection.connection_pool.disconnect()  # the address may lead to the new primary by now
     return Snapshot(
         seconds=now_seconds,

@@ -6,8 +6,8 @@ Redis drops the half command and keeps the beginning of the transaction (correct
 
 from pathlib import Path
 
-from shared import durability
-from shared.durability import Finding
+from shared import durability, durability_findings
+from shared.durability_findings import Finding
 from tests.redis_server import RedisServer, StartRedis, require_redis
 from tests.web_process import StartWeb, kept, report, until
 
@@ -123,9 +123,8 @@ def test_where_the_rewrite_is_forbidden_callbacks_are_taken_with_a_warning(
 def test_a_rewrite_that_fails_refuses_no_callback() -> None:
     info = {"aof_enabled": 1, "aof_last_rewrite_time_sec": -1, "aof_last_bgrewrite_status": "err"}
     config = {"appendonly": "yes", "appendfsync": "always", "aof-load-truncated": "yes"}
-    found = {finding.name: finding for finding in durability.evaluate_config("fsync", config, info, can_rewrite=True)}[
-        "aof_rewritten"
-    ]
+    findings = durability_findings.evaluate_config("fsync", config, info, can_rewrite=True)
+    (found,) = (finding for finding in findings if finding.name == "aof_rewritten")
     assert found.ok
     assert found.remedy
 
