@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from callbacks.ops.status import metric_families, snapshot
+from callbacks.ops.status import metric_families, snapshot_reader
 from callbacks.ops.status.audit_cache import AuditCache, Balance
 from callbacks.ops.status.overdue import OverdueCounter
 from shared import connections
@@ -37,7 +37,7 @@ class ServiceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics read from Redis; only `callbacks_redis_up` while it does not answer."""
         try:
-            found = snapshot.read_snapshot(self._connection, self._level)
+            found = snapshot_reader.read_snapshot(self._connection, self._level)
             balance = self._audit_cache.get(found.jobs)
         except redis.RedisError:
             yield _redis_up(is_up=False)

@@ -10,7 +10,7 @@ from callbacks.ops.pages import dead_letter, dead_letter_export
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.dead_letter_labels import BASE, named_list
 from callbacks.ops.pages.failure_pages import ROWS, FailurePages
-from callbacks.ops.status import snapshot
+from callbacks.ops.status import snapshot_reader
 from shared import queues
 from shared.settings import Settings
 from workers.admin import error_groups
@@ -25,7 +25,7 @@ def routes(
     pages = FailurePages(client, bulk_actions)
 
     def overview(request: Request) -> Response:
-        found = snapshot.read_snapshot(client, settings.durability)
+        found = snapshot_reader.read_snapshot(client, settings.durability)
         by_name = {queue.name: queue for queue in found.queues}
         rows = [(name, number, by_name[queues.delivery_queue(name)]) for name, number in found.dead.items()]
         return render_page(request, "dead_letters.html", rows=rows)

@@ -12,7 +12,7 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from callbacks.ops.status import snapshot
+from callbacks.ops.status import snapshot_reader
 from callbacks.ops.status.audit_cache import AuditCache, Balance
 from callbacks.ops.status.overdue import OverdueCounter, OverdueStatus
 from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
@@ -189,7 +189,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
     A caller that reads it repeatedly passes an `AuditCache` of AUDIT_EVERY_SECONDS, which limits how often the audit
     runs. Without one it runs each time, unless very many jobs wait.
     """
-    found = snapshot.read_snapshot(client, settings.durability)
+    found = snapshot_reader.read_snapshot(client, settings.durability)
     if audit_cache is None:
         audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
     handlers = tuple(one for one in _handlers(found) if one.state != "removed" or one.waiting or one.dead)
@@ -231,7 +231,7 @@ def with_overdue(status: ServiceStatus, counter: OverdueCounter | None) -> Servi
 
 def read_handler(client: redis.Redis, settings: Settings, name: str) -> HandlerStatus | None:
     """Return the status of one handler; None for an unknown one. Raise redis.RedisError."""
-    found = snapshot.read_snapshot(client, settings.durability)
+    found = snapshot_reader.read_snapshot(client, settings.durability)
     return next((one for one in _handlers(found) if one.handler == name), None)
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from callbacks import Reject, ReportEvent
 from callbacks.cli.main import main
-from callbacks.ops.status import snapshot
+from callbacks.ops.status import snapshot_reader
 from shared import audit, keys, queues
 from tests.integration.harness import Harness, open_harness
 from tests.integration.scripted_handlers import accept_and_expand, other, script, single
@@ -72,7 +72,7 @@ def test_nothing_is_left_of_a_forgotten_handler(harness: Harness) -> None:
     assert harness.connection.hget(keys.METRICS, "call|other|sum") == b"3"
     sums = audit.run(harness.connection)
     assert ([one.handler for one in sums.handlers], sums.balances) == (["other"], True)
-    assert list(snapshot.read_snapshot(harness.connection, "fsync").dead) == ["other"]
+    assert list(snapshot_reader.read_snapshot(harness.connection, "fsync").dead) == ["other"]
     (action,) = ActionLog(harness.connection).list_newest(limit=9).items
     assert (action.what, action.where, action.state) == ("forget", "handler:single", "done")
     assert forget("single").exit_code == 1

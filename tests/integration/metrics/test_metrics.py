@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 from callbacks.ops.app import create_app
 from callbacks.ops.prometheus import AUDIT_EVERY_SECONDS, ServiceCollector
-from callbacks.ops.status import service_status, snapshot
+from callbacks.ops.status import service_status, snapshot_reader
 from callbacks.ops.status.alerts import find_alerts
 from shared import connections, keys, refusals, settings
 from shared.batches import Quarantined
@@ -115,7 +115,7 @@ def test_refusals_are_told_apart_by_reason_and_by_token_and_the_page_says_so(
         assert client.post("/callbacks/wrong/status", content=b"{}", headers=allowed).status_code == 404
     assert exchange(web, b"NOT HTTP\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     with connections.connect(redis_server.url) as client:
-        until(lambda: len(snapshot.read_snapshot(client, "fsync").refused_addresses) == 4)
+        until(lambda: len(snapshot_reader.read_snapshot(client, "fsync").refused_addresses) == 4)
         status = service_status.read_status(client, settings.load({"REDIS_URL": redis_server.url}))
 
     last = {(one.reason, one.sender): one.address for one in status.refused if (one.address_seconds_ago or 600) < 600}

@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from callbacks.ops.status import snapshot
+from callbacks.ops.status import snapshot_reader
 from shared import connections, failing_loops, keys
 from shared.background import Background
 from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, UNKNOWN_STATUS, Metrics
@@ -218,7 +218,7 @@ def test_what_keeps_failing_in_a_process_is_told_and_is_gone_when_it_works_again
         (found,) = failing_loops.list_failing_loops(client)
         assert (found.loop, found.error) == ("maintenance_leases", "KeyError")
         assert found.process.endswith(f":{os.getpid()}")
-        assert snapshot.read_snapshot(client, "fsync").failing == (found,)
+        assert snapshot_reader.read_snapshot(client, "fsync").failing == (found,)
         leases.succeeded()
         metrics_push.push()
         assert failing_loops.list_failing_loops(client) == []
