@@ -9,6 +9,7 @@ from typing import Final
 
 # 15 s and more on two cores, the longest first (`make tests`, with `--durations=0`).
 LONG_FILES: Final = (
+    "ops/test_failure_actions.py",
     "ops/test_failure_pages.py",
     "acceptance/test_background.py",
     "acceptance/test_poison.py",
