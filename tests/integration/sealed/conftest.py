@@ -7,6 +7,7 @@ import pytest
 
 from shared import sealed_data
 from shared.seal_keys import SealKey
+from tests.integration.sealed import sealed_handlers
 from tests.redis_server import RedisServer, require
 
 
@@ -22,6 +23,11 @@ def _old_key() -> Iterator[None]:
     sealed_data.use([OLD])
     yield
     sealed_data.use([])
+
+
+@pytest.fixture(autouse=True)
+def _forget_seen() -> None:
+    sealed_handlers.seen.clear()
 
 
 @pytest.fixture(scope="package")
