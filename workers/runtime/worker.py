@@ -1,12 +1,14 @@
 """RQ's SimpleWorker, with the few changes without which a stop, or an unavailable Redis, would lose or repeat work.
 
 It runs jobs in its own process (warm connections, no fork), listens to exactly one queue (only then RQ pops
-crash-safely, with BLMOVE), and starts and requeues jobs by `job_transitions` alone. It ends where RQ would end it: its
-supervisor restarts it and requeues its job. See `supervisor`, `maintenance`.
+crash-safely, with BLMOVE), and starts and requeues jobs by `job_transitions` alone. While Redis is unavailable it
+waits. Any other error ends it where RQ would: its supervisor restarts it and requeues its job. See `supervisor`,
+`maintenance`.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -137,7 +139,7 @@ class QueueWorker(SimpleWorker):
             try:
                 # While a handler is paused nothing is popped, so fewer heartbeats are enough.
                 if self._seconds_paused is None or time.monotonic() >= self._check_at:
-                    self.heartbeat()
+                    self._send_heartbeat()
                 self._requeue_stale_executions()
                 if self._seconds_paused is not None and (seconds := self._seconds_paused()) > 0:
                     if timeout is None:
@@ -153,6 +155,8 @@ class QueueWorker(SimpleWorker):
                     serializer=self.serializer,
                     death_penalty_class=self.death_penalty_class,
                 )
+                if found is not None:
+                    found[0].redis_server_version = self.get_redis_server_version()
             except DequeueTimeout:
                 if max_idle_time is not None:
                     return None
@@ -160,22 +164,36 @@ class QueueWorker(SimpleWorker):
                 continue
             except UNAVAILABLE as exc:
                 # If the lost answer held a popped job, the supervisor requeues it.
-                redis_availability.failed(exc, queue=self.queues[0].name)
-                time.sleep(_RETRY_SECONDS)
+                self._wait_for_redis(exc)
                 continue
             redis_availability.succeeded()
-            if found is not None:
-                found[0].redis_server_version = self.get_redis_server_version()
             return found
         raise StopRequested
 
+    def check_for_suspension(self, burst: bool) -> None:
+        """Wait while `rq suspend` holds, however long Redis is unavailable. RQ would end the worker then."""
+        while not self._stopping:
+            try:
+                super().check_for_suspension(burst)
+            except UNAVAILABLE as exc:
+                self._wait_for_redis(exc)
+                continue
+            return
+
+    def _wait_for_redis(self, exc: BaseException) -> None:
+        redis_availability.failed(exc, queue=self.queues[0].name)
+        time.sleep(_RETRY_SECONDS)
+
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Say that this worker lives, at most once a second. RQ does so three times for each job, in nine exchanges."""
+        """Say in a pipeline that this worker lives. RQ does so after each job too, as the next wait does anyway."""
         if pipeline is not None:
             super().heartbeat(timeout, pipeline=pipeline)
-        elif time.monotonic() >= self._heartbeat_at:
+
+    def _send_heartbeat(self) -> None:
+        """Say that this worker lives, at most once a second."""
+        if time.monotonic() >= self._heartbeat_at:
             with self.connection.pipeline() as pipe:
-                super().heartbeat(timeout, pipeline=pipe)
+                self.heartbeat(pipeline=pipe)
                 pipe.execute()
             self._heartbeat_at = time.monotonic() + _HEARTBEAT_SECONDS
 
@@ -205,13 +223,22 @@ class QueueWorker(SimpleWorker):
             pipe.expire(execution.key, RUNS_SECONDS)
             commands = [words for words, _ in pipe.command_stack]
         self.executions[execution.id] = execution
-        if self._transitions.start(execution, commands, lease_seconds=LEASE_SECONDS):
+        try:
+            started = self._transitions.start(execution, commands, lease_seconds=LEASE_SECONDS)
+        except UNAVAILABLE as exc:
+            # The job is popped, and the supervisor requeues it; or only the answer was lost, and the next check does.
+            del self.executions[execution.id]
+            self._check_at = 0.0
+            self._wait_for_redis(exc)
+            return
+        if started:
             if self.perform_job(job, queue, execution):
                 return  # the step that ended the run has said that this worker is idle
         else:
             log.warning("job_claimed_elsewhere", queue=queue.name, job=job.id)
             del self.executions[execution.id]
-        self.set_state(WorkerStatus.IDLE)
+        with suppress(*UNAVAILABLE):  # it is only shown, and the next job says more
+            self.set_state(WorkerStatus.IDLE)
 
     def prepare_job_execution(self, *_: Any, **__: Any) -> None:
         """Do nothing: `execute_job` has already entered the job as running, in the step that started it."""

@@ -150,10 +150,10 @@ def test_a_worker_that_is_busy_says_once_a_second_that_it_lives(
     harness.connection.config_resetstat()
 
     for _ in range(5):
-        worker.heartbeat()
+        worker._send_heartbeat()
     calls.append(harness.connection.info("commandstats")["cmdstat_hset"]["calls"])
     moment += 1.0
-    worker.heartbeat()
+    worker._send_heartbeat()
     calls.append(harness.connection.info("commandstats")["cmdstat_hset"]["calls"])
 
     assert calls == [1, 2]
