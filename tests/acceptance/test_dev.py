@@ -34,7 +34,7 @@ def _a_server() -> None:
 
 
 def url_in(dev: Running) -> str:
-    dev.until(lambda: "callback_url" in dev.output, "the URLs")
+    dev.wait_for_output("Commands such as `callbacks audit`")  # which follow the URLs
     found = re.search(r"callback_url +(https?://\S+)/status", dev.output)
     assert found, dev.output
     return found.group(1)
