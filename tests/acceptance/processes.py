@@ -161,9 +161,9 @@ def run(
 
 
 def get(url: str) -> tuple[int, Any]:
-    """Return the status and the JSON of an answer; (0, None) if nobody answers."""
+    """Return the status and the JSON of an answer; (0, None) if nobody listens, or answers in time."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as exc:
         with exc:
