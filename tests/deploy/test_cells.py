@@ -133,6 +133,8 @@ def proxied(name: str, cells: tuple[Cell, Cell], start: Callable[..., Running], 
     file, command_of = PROXIES[name]
     port, pem = free_port(), self_signed(folder)
     text = (DEPLOY / file).read_text().replace("inter 2s", "inter 200ms").replace("fail_timeout=5s", "fail_timeout=1s")
+    # Without this HAProxy takes a cell for dead that needs longer than the shorter pause for two answers.
+    text = text.replace("timeout connect 3s", "timeout connect 3s\n    timeout check 30s")
     text = text.replace("127.0.0.1:8090", f"127.0.0.1:{cells[1].port}")
     program, *arguments = command_of(text, folder, pem, port, cells[0].port)
     front = start(*arguments, command=program)
