@@ -51,10 +51,15 @@ def _stripped_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the tests as Ctrl-C does: with every server and process that they started."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let SIGTERM end the tests as Ctrl-C does: with every server and process that they started.
+
+    SIGINT is set too: a shell starts what runs in its background with SIGINT ignored, and so would all that is started.
+    """
+    signums = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(signum, signal.default_int_handler) for signum in signums]
     yield
-    signal.signal(signal.SIGTERM, before)
+    for signum, handler in zip(signums, before, strict=True):
+        signal.signal(signum, handler)
 
 
 @pytest.fixture(scope="session")
