@@ -9,9 +9,9 @@
 Each sample has a new `id`, so two samples are two events. To repeat an event, use the same object twice.
 """
 
-import itertools
 import json
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -43,9 +43,11 @@ _REPLY: Final = {
 }
 _OTHER_FIELDS: Final = ("source", "occurred_at", "received_at", "raw")
 _ODD: Final = "nul \x00, break \u2028, combining e\u0301, 👩\u200d👩\u200d👧 👍🏽, \u202eשלום\u202c, 'quoted\"; --\\"  # noqa: RUF001 # Hebrew
-# Each sample has another millisecond, because a report's `id` depends on the time.
-_ms_counter: Final = itertools.count()
-_FIRST_MS: Final = time.time_ns() // 1_000_000 - 60_000
+# Each sample has another millisecond, because a report's `id` depends on the time. If up to this number are made at
+# once, none is of the future.
+_MAX_AT_ONCE: Final = 60_000
+_made_ms: Final = [0]
+_making: Final = threading.Lock()
 
 
 def report(status: str = "DELIVRD", channel: str | None = "VIBER", **fields: Any) -> ReportEvent:
@@ -229,7 +231,10 @@ def _read_event(body: dict[str, Any], given: dict[str, Any]) -> Event:
 
 
 def _now_ms() -> int:
-    return _FIRST_MS + next(_ms_counter)
+    """Return the time of a minute ago, or one after it that no sample has."""
+    with _making:
+        _made_ms[0] = max(_made_ms[0] + 1, time.time_ns() // 1_000_000 - _MAX_AT_ONCE)
+        return _made_ms[0]
 
 
 def _digits() -> str:

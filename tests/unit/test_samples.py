@@ -1,5 +1,6 @@
 """Samples are events as the gateway's callbacks make them, each its own."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +27,18 @@ def test_no_sample_has_the_id_of_another() -> None:
     made += [samples.report(message_id="1") for _ in range(3)]
 
     assert len({event.id for event in made}) == len(made)
+
+
+def test_a_sample_is_of_now_however_long_the_process_has_been_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    ns = time.time_ns() + 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: ns)
+    monkeypatch.setattr(samples, "_made_ms", [0])  # the next test's are of its own time
+
+    made = [samples.report(message_id="1") for _ in range(3)]
+
+    ages_seconds = [ns / 10**9 - event.received_at.timestamp() for event in made]
+    assert all(0 < age_seconds < 120 for age_seconds in ages_seconds)
+    assert len({event.id for event in made}) == 3
 
 
 def test_a_sample_is_what_the_reading_of_its_raw_record_gives() -> None:
