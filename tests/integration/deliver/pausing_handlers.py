@@ -10,13 +10,21 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from callbacks import Pause, ReportEvent, handler
 from tests.integration.recorders import VARIABLE, append_lines, read_lines
 
+DISTANT_SECONDS: Final = 30
+
 
 def unavailable_file() -> Path:
     return Path(f"{os.environ[VARIABLE]}.unavailable")
+
+
+def release_file() -> Path:
+    """Return the file for which calls wait: it is there or not, as the test wants."""
+    return Path(f"{os.environ[VARIABLE]}.release")
 
 
 def recorded_lines(what: str) -> list[list[str]]:
@@ -28,14 +36,14 @@ def _record(what: str, message_id: str) -> None:
     append_lines(Path(os.environ[VARIABLE]), f"{what} {os.getpid()} {message_id}")
 
 
-@handler(ReportEvent, attempts=3, timeout_seconds=5)
+@handler(ReportEvent, attempts=3, timeout_seconds=DISTANT_SECONDS)
 def distant(event: ReportEvent) -> None:
-    """Ask for a pause while the target is unavailable; "sleeps" is a slow call, "kills" ends the process."""
+    """Ask for a pause while the target is unavailable; "waits" waits for the release, "kills" ends the process."""
     _record("called", event.message_id)
     if event.client_message_id == "kills":
         os._exit(9)
-    if event.client_message_id == "sleeps":
-        time.sleep(1.5)
+    while event.client_message_id == "waits" and not release_file().exists():
+        time.sleep(0.02)
     with suppress(FileNotFoundError):
         raise Pause(float(unavailable_file().read_text()))
 

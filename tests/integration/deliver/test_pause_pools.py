@@ -12,10 +12,12 @@ from shared import keys
 from tests.integration import recorders
 from tests.integration.deliver import pausing_handlers
 from tests.integration.deliver.pausing_handlers import (
+    DISTANT_SECONDS,
     connecting,
     distant,
     opening,
     recorded_lines,
+    release_file,
     unavailable_file,
     unready,
 )
@@ -75,8 +77,9 @@ def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start
         lambda: harness.connection.scard("rq:workers:deliver-distant") == 3,
         "they are there: none comes after the pause",
     )
-    accept_and_expand_each(harness, *["sleeps"] * 9)
+    accept_and_expand_each(harness, *["waits"] * 9)
     until(lambda: len(recorded_lines("called")) == 3, "each has one in hands")
+    release_file().touch()
     until(
         lambda: is_paused(harness) and not harness.connection.zcard(keys.rq_started("deliver-distant")),
         "all have stopped",
@@ -91,9 +94,11 @@ def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start
     until(lambda: is_paused(harness, times=2), "in vain")
     assert len(recorded_lines("called")) == before + 1, "the others have waited"
 
+    release_file().unlink()
     over(harness)
     until(lambda: len(recorded_lines("called")) > before + 1, "somebody tries again")
     unavailable_file().unlink()
+    release_file().touch()
     until(lambda: harness.totals(distant) == HandlerTotals(delivered=9), "all is delivered")
 
     assert command.stop() == 0
@@ -125,19 +130,22 @@ def test_paused_workers_poll_redis_a_few_times_a_second_and_stop_when_asked(harn
 
 def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
-    harness.accept(status(record("1", client_message_id="sleeps"), record("2")))
+    release_file().touch()
+    harness.accept(status(record("1", client_message_id="waits"), record("2")))
     harness.expand()
     start(distant, 2)
     until(lambda: is_paused(harness), "it is paused")
+    release_file().unlink()
     over(harness)
     until(lambda: len(recorded_lines("called")) == 2, "somebody tries")
     found = pause.read_state(harness.connection, "distant")
     assert found is not None
     assert found.is_probing
-    assert 5 < found.seconds_left <= 15, "longer than the call may take"
+    assert DISTANT_SECONDS < found.seconds_left <= DISTANT_SECONDS + 10, "longer than the call may take"
 
     os.kill(int(recorded_lines("called")[-1][0]), signal.SIGKILL)
     unavailable_file().unlink()
+    release_file().touch()
     over(harness)
     until(lambda: harness.totals(distant) == HandlerTotals(delivered=2), "all is delivered")
 

@@ -57,11 +57,12 @@ def journals(tmp_path: Path) -> list[Path]:
 def test_a_pool_killed_whole_goes_on_at_its_next_start_and_repeats_what_was_in_hands_alone(
     harness: Harness, start: Start, tmp_path: Path
 ) -> None:
-    accept_and_expand(harness, last="sleeps:1.5")
+    accept_and_expand(harness, last=f"waits:{tmp_path / 'go'}")
     first = start()
     until(lambda: recorders.total() == 201, "the last event is in the handler's hands")
 
     first.kill()
+    (tmp_path / "go").touch()
     assert harness.connection.zcard(keys.rq_started("deliver-single")) == 1, "nobody was left to give the job back"
     second = start()
     until(lambda: delivered(harness) == 201, "all is delivered, though the dead worker's lease has not run out")
@@ -74,11 +75,12 @@ def test_a_pool_killed_whole_goes_on_at_its_next_start_and_repeats_what_was_in_h
 def test_a_pool_that_stops_while_redis_is_unavailable_ends_soon_and_the_next_settles_what_was_done(
     harness: Harness, redis_server: RedisServer, start: Start, tmp_path: Path
 ) -> None:
-    accept_and_expand(harness, last="sleeps:1.5")
+    accept_and_expand(harness, last=f"waits:{tmp_path / 'go'}")
     first = start()
     until(lambda: recorders.total() == 201, "the last event is in the handler's hands")
 
     redis_server.kill()
+    (tmp_path / "go").touch()
     assert first.stop() in (0, 1)
     assert len(journals(tmp_path)) == 1, "what could not be settled is kept for the next"
     redis_server.start()

@@ -87,13 +87,14 @@ def test_a_failed_event_comes_back_by_itself_and_at_last_is_a_dead_letter(harnes
     assert sorted(recorders.calls("single").values()) == [1, 3]
 
 
-def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(harness: Harness, start: Start) -> None:
-    accept_and_expand(harness, "sleeps:3", "")
+def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(harness: Harness, start: Start, tmp_path: Path) -> None:
+    accept_and_expand(harness, f"waits:{tmp_path / 'go'}", "")
     command = start(harness, "deliver", "--handler", "single")
     until(recorders.total, "the handler was called")
     (pid,) = command.workers()
 
     os.kill(pid, signal.SIGKILL)
+    (tmp_path / "go").touch()
 
     until(lambda: recorders.total() > 1, "it was called again")
     until(lambda: delivered(harness) == 2, "both are delivered")
@@ -167,8 +168,10 @@ def test_a_campaign_survives_workers_and_supervisors_that_are_killed_again_and_a
     assert len(recorders.calls("single")) == 1250
 
 
-def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(harness: Harness, start: Start) -> None:
-    accept_and_expand(harness, "sleeps:1", "", "")
+def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(
+    harness: Harness, start: Start, tmp_path: Path
+) -> None:
+    accept_and_expand(harness, f"waits:{tmp_path / 'go'}", "", "")
     command = start(harness, "deliver")
     until(lambda: len(command.workers()) == 3, "a worker for each handler")
     until(lambda: recorders.calls("single"), "one is at work")
@@ -176,6 +179,7 @@ def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(harness: 
 
     command.process.kill()
     command.process.wait()
+    (tmp_path / "go").touch()
 
     for pid in workers:
         until(lambda pid=pid: not alive(pid), "it ended")  # type: ignore[misc]
@@ -192,12 +196,13 @@ def test_a_folder_for_run_files_that_others_use_too_hinders_nothing(
         (folder / name).write_text("somebody's")
         os.utime(folder / name, (0, 0))
     os.mkfifo(folder / "pipe")
-    accept_and_expand(harness, "sleeps:3", "")
+    accept_and_expand(harness, f"waits:{tmp_path / 'go'}", "")
     command = start(harness, "deliver", "--handler", "single", CALLBACKS_RUN_DIR=str(folder))
     until(recorders.total, "the handler was called")
     (pid,) = command.workers()
 
     os.kill(pid, signal.SIGKILL)
+    (tmp_path / "go").touch()
 
     until(lambda: delivered(harness) == 2, "another worker was started, and both are delivered")
     assert command.stop() == 0
@@ -211,11 +216,12 @@ def test_work_continues_after_redis_was_unavailable(
     server = start_redis()
     with open_harness(server.url, *recorders.ALL) as harness:
         expand, deliver = start(harness, "expand"), start(harness, "deliver", "--handler", "single")
-        harness.accept(status(record("a", client_message_id="sleeps:2")))
+        harness.accept(status(record("a", client_message_id=f"waits:{tmp_path / 'go'}")))
         until(recorders.total, "the handler is at work")
 
         server.kill()
-        time.sleep(2.5)  # the handler ends meanwhile, and has nobody to tell
+        (tmp_path / "go").touch()  # the handler ends, and has nobody to tell
+        until(lambda: len(set(_processes(deliver, "redis_unavailable"))) == 2, "both workers miss it")
         server.start()
 
         harness.accept(status(record("b")))
