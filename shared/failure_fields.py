@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from shared import sealed_data, sealed_field
 
-_SEALED: Final = frozenset(("body", "event", "error", "traceback", "whole_error", "whole_traceback", "headers"))
+SEALED: Final = ("body", "event", "error", "traceback", "whole_error", "whole_traceback", "headers")
 
 # Of them those that can hold any bytes. One that looks sealed and is not, as a stranger can send it, is named in PLAIN.
 _BINARY: Final = ("body", "event")
@@ -25,7 +25,7 @@ def seal(key: str, fields: Mapping[str, _Value]) -> Mapping[str, _Value | str | 
         # Empty if they are sealed now: the same failure may have been stored before there were keys.
         stored[PLAIN] = "" if sealed_data.is_on() else " ".join(resembling)
     if sealed_data.is_on():
-        stored |= {name: sealed_field.seal(key, name, _as_text(fields[name])) for name in _SEALED & fields.keys()}
+        stored |= {name: sealed_field.seal(key, name, _as_text(fields[name])) for name in SEALED if name in fields}
     return stored
 
 
@@ -36,9 +36,16 @@ def unseal(key: str, names: Sequence[str], values: Sequence[bytes | None], plain
     """
     as_they_are = (plain or b"").decode(errors="replace").split()
     return [
-        sealed_field.unseal(key, name, value) if value and name in _SEALED and name not in as_they_are else value
+        sealed_field.unseal(key, name, value) if value and name in SEALED and name not in as_they_are else value
         for name, value in zip(names, values, strict=True)
     ]
+
+
+def key_ids(names: Sequence[str], values: Sequence[bytes | None], plain: bytes | None) -> frozenset[str]:
+    """Return the ids of the keys with which fields are sealed, from their values as `unseal` takes them."""
+    as_they_are = (plain or b"").decode(errors="replace").split()
+    sealed = (value for name, value in zip(names, values, strict=True) if value and name not in as_they_are)
+    return frozenset().union(*(sealed_data.key_ids(value) for value in sealed if sealed_data.is_sealed(value)))
 
 
 def _as_text(value: str | bytes | float) -> str | bytes:

@@ -9,6 +9,7 @@ any is read as it is.
 import base64
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from shared import sealed_part
@@ -117,6 +118,18 @@ def has_damaged(text: bytes) -> bool:
 def is_sealed(data: bytes) -> bool:
     """Return whether data, which need not be text, are one sealed part."""
     return _find_whole(data) is not None
+
+
+def key_ids(text: bytes) -> frozenset[str]:
+    """Return the ids of the keys with which the parts of a text are sealed, as far as they can be found."""
+    found: set[str] = set()
+    start = text.find(MARK)
+    with suppress(NotSealed):
+        while start >= 0:
+            part = sealed_part.unpack(text, start)
+            found.add(part.key_id.hex())
+            start = text.find(MARK, part.end)
+    return frozenset(found)
 
 
 def _find_whole(data: bytes) -> SealedPart | None:

@@ -45,6 +45,7 @@ _COMMANDS: Final = {
         "callbacks.cli.quarantine:quarantine",
         "List, show, replay or drop callbacks that could not be read.",
     ),
+    "lost-key": ("callbacks.cli.lost_key:lost_key", "Discard what is sealed with a key that is lost."),
     "message": ("callbacks.cli.message:message", "Show a message: every status, and its replies."),
     "messages": ("callbacks.cli.messages:messages", "List messages by number, status, job and age; or overdue ones."),
     "jobs": ("callbacks.cli.jobs:jobs", "List jobs: how many messages are final, overdue and delivered."),
@@ -72,7 +73,7 @@ _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
 # These use the Redis of a `callbacks dev` that runs in this folder, if no other is set; and the last its database.
 _FIND_DEV: Final = frozenset(
-    ("audit", "backfill", "dead", "export", "forget", "handlers", "quarantine", "retries", "tail", "top")
+    ("audit", "backfill", "dead", "export", "forget", "handlers", "lost-key", "quarantine", "retries", "tail", "top")
 )
 _READ_CELLS: Final = frozenset(("audit", "top"))
 _FIND_DATABASE_OF_DEV: Final = frozenset(("export", "forget", "jobs", "message", "messages", "optouts", "stats"))

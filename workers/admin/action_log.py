@@ -48,7 +48,8 @@ class Action(Struct, frozen=True, kw_only=True):
     """What an operator asks for.
 
     `where`: "quarantine", "dead:log" (dead letters of the handler log), "retries:log", "retries", "handler:log",
-    "people" (`callbacks forget`, `callbacks export`), or where whole numbers were seen: "messages", "events", "live".
+    "people" (`callbacks forget`, `callbacks export`), "sealed" (`callbacks lost-key`), or where whole numbers were
+    seen: "messages", "events", "live".
     `chosen` describes the selected failures or retries; `number` is how many they are, None if they were not counted.
     """
 

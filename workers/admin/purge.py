@@ -25,6 +25,7 @@ from workers.runtime.journal_folder import JournalFolder
 _JOBS_PER_READ: Final = 200
 # The data of one job, a hundred events, can be several MiB; as Python objects they take about 26 times as much.
 _BYTES_PER_READ: Final = 2 << 20
+FRAGMENTS: Final = ("types", "arguments", "portions", "admin/purge")
 
 
 class StillRunning(CallbacksError):
@@ -57,7 +58,7 @@ class Purger:
         self._handler = handler
         self._queue = queues.delivery_queue(handler)
         self._journals = journals or JournalFolder()
-        self._script = connection.register_script(scripts.load("types", "arguments", "portions", "admin/purge"))
+        self._script = connection.register_script(scripts.load(*FRAGMENTS))
         self._remove_empty_queue = connection.register_script(scripts.load("admin/remove_empty_queue"))
 
     def prepare(self) -> None:
@@ -142,24 +143,14 @@ class Purger:
         try:
             job = queue_jobs.read_delivery_job(self._connection, job_id)
         except queues.EventsMissing:
-            return self._count_missing(job_id, counts)
+            settled, missing = count_unread(self._connection, self._queue, job_id)
+            counts += missing
+            return settled
         finished = completion_journal.parse_finished(job.finished)
         for position, event in job.events:
             outcome: keys.DeliveryOutcome = "delivered" if position in finished else "dropped"
             counts[keys.handler_counter(self._handler, events.kind_of(event), outcome)] += 1
         return job.progress
-
-    def _count_missing(self, job_id: str, counts: Counter[str]) -> str:
-        """Count what is left of a job whose events are missing, each of an unknown kind, and return its progress."""
-        names = ("items", "progress", "finished")
-        items, settled, finished = self._connection.hmget(keys.job(job_id), names)
-        progress_text = as_text(settled or progress.NOTHING)
-        left = frozenset(range(int(items or 0))) - progress.parse(progress_text)
-        delivered = len(left & completion_journal.parse_finished(as_text(finished or b"")))
-        if delivered:
-            counts[keys.handler_counter(self._handler, "unknown", "delivered")] += delivered
-        counts[keys.handler_counter(self._handler, "unknown", "dropped")] += len(left) - delivered
-        return progress_text
 
     def _purge_jobs(self, jobs: Sequence[_WaitingJob]) -> list[int]:
         arguments: list[str | int] = [keys.job(""), keys.COALESCED_PREFIX]
@@ -169,3 +160,22 @@ class Purger:
         key_names = [keys.rq_queue(self._queue), keys.rq_scheduled(self._queue), keys.COUNTS]
         purged: list[int] = self._script(keys=key_names, args=arguments) if jobs else []
         return purged
+
+
+def count_unread(connection: Any, queue: str, job_id: str) -> tuple[str, Counter[str]]:
+    """Return the progress of a job whose content nobody can read, and the changes of counters if it is dropped.
+
+    Each of its events, or of its callbacks' records, is of an unknown kind. Raise redis.RedisError.
+    """
+    names = ("items", "progress", "finished")
+    items, settled, finished = connection.hmget(keys.job(job_id), names)
+    progress_text = as_text(settled or progress.NOTHING)
+    if queue == queues.EXPAND:
+        left = int(items or 0) - progress.count(progress_text)
+        return progress_text, Counter({keys.counter("unknown", "dropped"): left})
+    handler = queue.removeprefix(queues.delivery_queue(""))
+    positions = frozenset(range(int(items or 0))) - progress.parse(progress_text)
+    delivered = len(positions & completion_journal.parse_finished(as_text(finished or b"")))
+    outcomes: tuple[tuple[keys.DeliveryOutcome, int], ...]
+    outcomes = (("delivered", delivered), ("dropped", len(positions) - delivered))
+    return progress_text, Counter({keys.handler_counter(handler, "unknown", one): n for one, n in outcomes if n})

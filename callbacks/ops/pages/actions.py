@@ -109,6 +109,8 @@ def _back(where: str) -> str:
         return f"/retries?handler={quote(handler, safe='')}" if handler else "/retries"
     if kind in ("quarantine", "messages", "live"):
         return f"/{kind}"
+    if kind in ("people", "sealed"):
+        return "/actions"
     if kind == "events":  # only /api lists them
         return "/messages"
     return f"/dead-letters/{handler}" if kind == "dead" else f"/handlers/{quote(handler, safe='')}"
