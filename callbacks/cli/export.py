@@ -9,7 +9,7 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import person_stores
+from callbacks.cli import person_numbers, person_stores
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
 from shared import connections
@@ -28,7 +28,7 @@ def export(*, number: str) -> None:
     Each item says where it is and until when it stays there. The action log has a record of the export, without the
     number. What cannot be read is listed as `not_read`, with exit code 1.
     """
-    search = person_stores.parse_numbers([number])
+    search = person_numbers.parse([number])
     with open_redis() as (loaded, client):
         action = Action(
             who=action_log.command_line_user(), by="command", what="export", where="people", chosen="1 number"

@@ -11,7 +11,7 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import failure_options, person_stores
+from callbacks.cli import failure_options, person_numbers, person_stores
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
 from shared.counted import counted
@@ -45,8 +45,8 @@ def forget(*, numbers: tuple[str, ...], file: BinaryIO | None, dry_run: bool, as
     It is safe while the service runs. If it is interrupted, run it again: it continues. Exit code 1 if something is
     left, or could not be searched. docs/privacy.md has the table of stores.
     """
-    lines = () if file is None else person_stores.read_number_lines(file.read())
-    search = person_stores.parse_numbers(numbers, lines)
+    lines = () if file is None else person_numbers.read_lines(file.read())
+    search = person_numbers.parse(numbers, lines)
     if not search.numbers:
         raise click.UsageError("Name a NUMBER, or a file with --from-file.")
     with open_redis() as (loaded, client):

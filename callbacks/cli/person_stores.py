@@ -1,17 +1,15 @@
-"""What `callbacks forget` and `export` share: the numbers, and the stores that the settings name."""
+"""The stores that `callbacks forget` and `export` search, as the settings name them."""
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import click
 import redis
 
 from callbacks.distribution import MissingExtra
 from shared import connections
 from shared.errors import ConfigurationError
-from shared.number_search import NotANumber, NumberSearch, comparable_number
+from shared.number_search import NumberSearch
 from shared.settings import Settings
 from workers import registry
 from workers.personal_data.action_work import ActionWork
@@ -25,35 +23,6 @@ from workers.personal_data.report import StoreResult, timed
 from workers.personal_data.spool_files import SpoolFiles
 from workers.personal_data.stores import PersonStore
 from workers.personal_data.stream_entries import StreamEntries
-
-
-def parse_numbers(spellings: Iterable[str], lines: Iterable[tuple[int, str]] = ()) -> NumberSearch:
-    """Return the search for these numbers and those in the lines of a file, each with the line's number.
-
-    Raises click.UsageError, which names the position or the line of a wrong one.
-    """
-    numbers: set[str] = set()
-    named = ((f"Number {position}", spelling) for position, spelling in enumerate(spellings, start=1))
-    for where, spelling in (*named, *((f"Line {line} of the file", spelling) for line, spelling in lines)):
-        try:
-            numbers.add(comparable_number(spelling))
-        except NotANumber as exc:
-            # Not the text itself: it may be a number with a typing error.
-            raise click.UsageError(f"{where}: {exc}") from exc
-    return NumberSearch(numbers)
-
-
-def read_number_lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file of numbers, without empty ones and those that begin with #. Raises click.UsageError."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        raise click.UsageError(f"Line {line} of the file is not text in UTF-8: save the file as UTF-8.") from exc
-    for number, line_text in enumerate(io.StringIO(text, newline=None), start=1):
-        spelling = line_text.strip()
-        if spelling and not spelling.startswith("#"):
-            yield number, spelling
 
 
 def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
