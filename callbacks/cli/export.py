@@ -17,7 +17,7 @@ from shared.events import rfc3339
 from workers.admin import action_log
 from workers.admin.action_log import Action, ActionLog
 from workers.personal_data.report import StoreUnreadable
-from workers.personal_data.stores import NOT_REACHED, PersonStore
+from workers.personal_data.stores import NOT_EXPORTED, NOT_REACHED, PersonStore
 
 
 @click.command(cls=Command)
@@ -42,7 +42,7 @@ def export(*, number: str) -> None:
         "exported_at": rfc3339(datetime.now(UTC)),
         "items": items,
         "not_read": not_read,
-        "not_reached": NOT_REACHED,
+        "not_reached": (*NOT_REACHED, NOT_EXPORTED),
     }
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
     sys.exit(1 if not_read else 0)

@@ -59,7 +59,8 @@ def forget(*, numbers: tuple[str, ...], file: BinaryIO | None, dry_run: bool, as
                 progress.done += result.erased
                 progress.failed += result.left + result.unreadable
         is_complete = all(result.is_complete for result in results)
-        if is_complete and marks is not None:
+        # What cannot be read was not erased either, so there is nothing for a later run to overwrite.
+        if marks is not None and not any(result.left or result.failed for result in results):
             marks.end()
     if as_json:
         click.echo(msgspec.json.encode(_to_json(search, results, dry_run=dry_run, is_complete=is_complete)))

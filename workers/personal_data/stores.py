@@ -159,3 +159,8 @@ NOT_REACHED: Final = (
     "what consumers of `stream` have stored, and targets of `forward` and handlers without `_FORGET` or `forget=`",
     "what was printed: standard output, the output of commands, the logs of a proxy",
 )
+
+# What of those that `forget` reaches an export does not: only they can read what they hold.
+NOT_EXPORTED: Final = (
+    "what handlers of your own and targets of `forward` have stored, also those that erase it on request"
+)

@@ -62,7 +62,7 @@ def test_an_export_is_one_document_with_where_and_until_when(run: Run) -> None:
     assert [item["store"] for item in document["items"]] == ["waiting", "jsonl"]
     assert all(item["where"] and item["until"] for item in document["items"])
     assert document["items"][1]["content"]["recipient"] == NUMBER
-    assert document["not_reached"]
+    assert any("handlers of your own" in one for one in document["not_reached"])
 
 
 def test_forget_counts_erases_and_is_then_at_rest(run: Run, redis_server: RedisServer) -> None:
