@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import redis
 from redis.client import Pipeline
@@ -24,13 +24,13 @@ from rq.worker import WorkerStatus
 
 from shared import queues, sealed_data
 from shared.structured_log import get_logger
-from workers.runtime.completion_journal import CompletionJournal, Completions
+from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
 from workers.runtime.redis_availability import redis_availability
 from workers.runtime.redis_retry import UNAVAILABLE, is_unavailable, retry_while_unavailable
+from workers.runtime.replaceable_job import ReadFailedJob
 from workers.runtime.run_errors import RunPaused, SettlementFailed, StaleRun, Unfinished
-from workers.runtime.settlement import Replacement
 
 log = get_logger("callbacks.worker")
 
@@ -45,24 +45,6 @@ _CHECK_SECONDS: Final = 5.0
 _HEARTBEAT_SECONDS: Final = 1.0
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
-
-
-class ReplaceableJob(Protocol):
-    """A job whose run has just failed."""
-
-    @property
-    def failures(self) -> int:
-        """How many of its runs failed since it last made progress, this one included."""
-
-    def is_waiting(self, error: BaseException) -> bool:
-        """Return whether it only waits, for a newer release or a key: then this run does not count as failed."""
-
-    def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
-        """Return what takes its place, or None: it is retried as it is. `completions`: what its handler finished."""
-
-
-# Reads a job whose run has just failed, by its queue and its id. Raises redis.RedisError.
-ReadFailedJob: TypeAlias = Callable[[redis.Redis, str, str], ReplaceableJob]
 
 
 class _NoAlarm(BaseDeathPenalty):
