@@ -106,9 +106,14 @@ def test_a_dead_letter_shows_as_the_end_of_its_trace(
     outcomes = [_outcome(span) for span in collector.named("deliver choosy")]
     assert outcomes == [("dead", 1, "Reject"), ("retried", 1, None), ("dead", 2, "Retry")]
     assert [span.is_error for span in collector.named("deliver choosy")] == [True, False, True]
-    with connections.connect(redis_server.url) as client:
-        letters = [one for one in iteration.iterate_letters(client, "choosy") if isinstance(one, DeadLetter)]
-    assert [letter.trace_id for letter in letters[::-1]] == [post.trace for post in collector.named(POST)]
+
+    def traces_of_letters() -> list[str | None]:
+        with connections.connect(redis_server.url) as client:
+            letters = [one for one in iteration.iterate_letters(client, "choosy") if isinstance(one, DeadLetter)]
+        return [letter.trace_id for letter in letters[::-1]]
+
+    # A span may arrive before its event is settled, and before the web process's.
+    until(lambda: traces_of_letters() == [post.trace for post in collector.named(POST)], "the letters of both traces")
 
 
 def test_a_repeated_callback_has_a_trace_that_ends_with_its_duplicates(
