@@ -192,6 +192,7 @@ class QueueWorker(SimpleWorker):
         for execution in self._transitions.list_executions(self.name):
             if self._transitions.requeue(execution, to="front", finished={}):
                 log.warning("job_requeued", queue=self.queues[0].name, job=execution.job_id)
+        self.executions.clear()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job that was popped, unless it was given to another worker meanwhile."""
@@ -208,8 +209,8 @@ class QueueWorker(SimpleWorker):
         try:
             started = self._transitions.start(execution, commands, lease_seconds=LEASE_SECONDS)
         except UNAVAILABLE as exc:
-            # The job is popped, and the supervisor requeues it; or only the answer was lost, and the next check does.
-            del self.executions[execution.id]
+            # The job is popped, and the supervisor requeues it; or only the answer was lost, and the next check or, if
+            # this worker has to stop before, its teardown does.
             self._check_at = 0.0
             self._wait_for_redis(exc)
             return

@@ -4,8 +4,11 @@ A worker that ended would be started again and again while Redis is unavailable,
 in the log and a new lifespan of its handler.
 """
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import pytest
@@ -59,7 +62,8 @@ class Interrupted(_Connection):  # type: ignore[misc]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+def harness(quick_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "recorded"))
     monkeypatch.setattr(workers, "_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(redis_retry, "_RETRY_SECONDS", 0.0)
     for module in (expansion, prefetch):  # a run for each of the jobs
@@ -113,6 +117,7 @@ def test_no_moment_ends_a_worker_or_counts_as_the_death_of_a_job(
 ) -> None:
     def prepare() -> None:
         harness.connection.flushall()
+        Path(os.environ[recorders.VARIABLE]).unlink(missing_ok=True)
         for message_id in ("a", "b"):
             harness.accept(status(record(message_id)))
             if queue == QUEUE:
@@ -134,3 +139,27 @@ def test_no_moment_ends_a_worker_or_counts_as_the_death_of_a_job(
         work(harness, queue)
         assert harness.audit().balances
         assert len(harness.waiting_jobs(queue)) == 0
+        assert [*recorders.calls("single").values()] == ([1, 1] if queue == QUEUE else [])
+
+
+def test_a_worker_that_stops_without_an_answer_to_a_start_gives_the_job_back(harness: Harness) -> None:
+    # Its registration is gone with it, so otherwise the job waits until the lease ends, and that counts as a death.
+    for message_id in ("a", "b"):
+        harness.accept(status(record(message_id)))
+        harness.expand()
+    harness.deliver(recorders.single, max_jobs=1)  # by now Redis knows the script that starts a job
+    Interrupted.number, Interrupted.first_pop, Interrupted.at, Interrupted.lost = 0, _NEVER, _NEVER, "answers"
+    connection = connections.connect(harness.url)
+    connection.connection_pool.connection_class = Interrupted
+    worker = harness.worker(QUEUE, connection=connection)
+    popped = worker.dequeue_job_and_maintain_ttl(None)
+    assert popped is not None
+
+    Interrupted.at = Interrupted.number + 1
+    worker.execute_job(*popped)
+    assert harness.connection.zcard(keys.rq_started(QUEUE)) == 1, "only the answer was lost"
+    Interrupted.at = _NEVER
+    worker.request_stop(signal.SIGTERM, None)
+    worker.teardown()
+
+    assert harness.connection.lrange(keys.rq_queue(QUEUE), 0, -1) == [popped[0].id.encode()]
