@@ -72,7 +72,7 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
         ">=3.0,<3.1",
         {
             "rq:SimpleWorker": "_finalize_success(job, queue, execution, return_value) "
-            "_finalize_failure(job, queue, execution, exc_info) _stop_requested check_for_suspension(burst) "
+            "_finalize_failure(job, queue, execution, exc_info) _state _stop_requested check_for_suspension(burst) "
             "connection death_penalty_class "
             "dequeue_job_and_maintain_ttl(timeout, max_idle_time) dequeue_timeout execute_job(job, queue) executions "
             "executions_key get_redis_server_version heartbeat(timeout, pipeline) "

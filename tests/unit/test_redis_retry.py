@@ -41,6 +41,9 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
         redis.ReadOnlyError("You can't write against a read only replica."),
         redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
         redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.ResponseError(
+            "Command # 1 (HSET a b c) of pipeline caused error: NOREPLICAS Not enough good replicas to write."
+        ),
         redis.ResponseError("BUSY Redis is busy running a script."),
         redis.ResponseError("Error running script: @user_script:20: -OOM command not allowed when used memory"),
     ],

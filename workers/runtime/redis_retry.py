@@ -14,8 +14,10 @@ T = TypeVar("T")
 # Redis does not answer.
 UNAVAILABLE: Final = (redis.ConnectionError, redis.TimeoutError)
 # How Redis says that it cannot write now: out of memory, a replica, no disk, too few replicas, and the like. Inside
-# a script some servers put the code in the middle of their sentence.
-_NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b")
+# a script some servers put the code in the middle of their sentence, as redis-py does for a command of a pipeline.
+_NOT_NOW: Final = re.compile(
+    r"(?:^|-|caused error: )(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b"
+)
 _RETRY_SECONDS: Final = 0.5
 # How long a worker that has to stop waits for Redis. What it could not settle is in its completion journal.
 STOP_WAIT_SECONDS: Final = 3.0

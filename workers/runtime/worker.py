@@ -8,7 +8,6 @@ waits. Any other error ends it where RQ would: its supervisor restarts it and re
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,7 +27,7 @@ from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
 from workers.runtime.redis_availability import redis_availability
-from workers.runtime.redis_retry import UNAVAILABLE, is_unavailable, retry_while_unavailable
+from workers.runtime.redis_retry import is_unavailable, retry_while_unavailable
 from workers.runtime.replaceable_job import ReadFailedJob
 from workers.runtime.run_errors import RunPaused, SettlementFailed, StaleRun, Unfinished
 
@@ -144,7 +143,7 @@ class QueueWorker(SimpleWorker):
                     return None
                 redis_availability.succeeded()
                 continue
-            except UNAVAILABLE as exc:
+            except redis.RedisError as exc:
                 # If the lost answer held a popped job, the supervisor requeues it.
                 self._wait_for_redis(exc)
                 continue
@@ -154,15 +153,20 @@ class QueueWorker(SimpleWorker):
 
     def check_for_suspension(self, burst: bool) -> None:
         """Wait while `rq suspend` holds, however long Redis is unavailable. RQ would end the worker then."""
+        state = self._state
         while not self._stopping:
             try:
                 super().check_for_suspension(burst)
-            except UNAVAILABLE as exc:
+            except redis.RedisError as exc:
                 self._wait_for_redis(exc)
+                self._state = state  # RQ returns to the one that it finds
                 continue
             return
 
-    def _wait_for_redis(self, exc: BaseException) -> None:
+    def _wait_for_redis(self, exc: redis.RedisError) -> None:
+        """Wait a moment. Raise the error if it says that waiting does not help."""
+        if not is_unavailable(exc):
+            raise exc
         redis_availability.failed(exc, queue=self.queues[0].name)
         time.sleep(_RETRY_SECONDS)
 
@@ -208,7 +212,7 @@ class QueueWorker(SimpleWorker):
         self.executions[execution.id] = execution
         try:
             started = self._transitions.start(execution, commands, lease_seconds=LEASE_SECONDS)
-        except UNAVAILABLE as exc:
+        except redis.RedisError as exc:
             # The job is popped, and the supervisor requeues it; or only the answer was lost, and the next check or, if
             # this worker has to stop before, its teardown does.
             self._check_at = 0.0
@@ -220,8 +224,11 @@ class QueueWorker(SimpleWorker):
         else:
             log.warning("job_claimed_elsewhere", queue=queue.name, job=job.id)
             del self.executions[execution.id]
-        with suppress(*UNAVAILABLE):  # it is only shown, and the next job says more
+        try:
             self.set_state(WorkerStatus.IDLE)
+        except redis.RedisError as exc:  # it is only shown, and the next job says more
+            if not is_unavailable(exc):
+                raise
 
     def prepare_job_execution(self, *_: Any, **__: Any) -> None:
         """Do nothing: `execute_job` has already entered the job as running, in the step that started it."""

@@ -6,13 +6,15 @@ in the log and a new lifespan of its handler.
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import pytest
 import redis
+from rq.worker import WorkerStatus
 
 from shared import connections, keys, queues
 from tests.integration import faults, recorders
@@ -163,3 +165,52 @@ def test_a_worker_that_stops_without_an_answer_to_a_start_gives_the_job_back(har
     worker.teardown()
 
     assert harness.connection.lrange(keys.rq_queue(QUEUE), 0, -1) == [popped[0].id.encode()]
+
+
+@pytest.fixture
+def worker(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Iterator[workers.QueueWorker]:
+    """Yield a worker with a job to do, in whose first wait for Redis that accepts commands again."""
+    wait = workers.QueueWorker._wait_for_redis
+
+    def accept_again(waiting: workers.QueueWorker, exc: redis.RedisError) -> None:
+        wait(waiting, exc)
+        harness.connection.config_set("min-replicas-to-write", 0)
+
+    monkeypatch.setattr(workers.QueueWorker, "_wait_for_redis", accept_again)
+    harness.accept(status(record("a")))
+    harness.expand()
+    made = harness.worker(QUEUE)
+    made.register_birth()  # type: ignore[no-untyped-call]
+    yield made
+    harness.connection.config_set("min-replicas-to-write", 0)
+
+
+def refuse_writes(harness: Harness) -> None:
+    harness.connection.config_set("min-replicas-to-write", 1)
+
+
+def test_a_redis_that_refuses_to_write_ends_no_worker(harness: Harness, worker: workers.QueueWorker) -> None:
+    # As after a failover, and while its disk is full.
+    refuse_writes(harness)
+    popped = worker.dequeue_job_and_maintain_ttl(None)
+    assert popped is not None
+
+    refuse_writes(harness)
+    worker.execute_job(*popped)
+    assert harness.connection.lrange(keys.rq_intermediate(QUEUE), 0, -1) == [popped[0].id.encode()]
+
+
+def test_an_outage_during_a_suspension_leaves_no_worker_suspended(
+    harness: Harness, worker: workers.QueueWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: Iterator[Callable[[], object]] = iter(
+        (lambda: refuse_writes(harness), lambda: None, lambda: harness.connection.delete("rq:suspended"))
+    )
+    monkeypatch.setattr(time, "sleep", lambda _seconds: next(steps)())
+    worker.set_state(WorkerStatus.IDLE)
+    harness.connection.set("rq:suspended", 1)
+
+    worker.check_for_suspension(False)
+
+    assert not harness.connection.exists("rq:suspended")
+    assert harness.connection.hget(keys.rq_worker(worker.name), "state") == WorkerStatus.IDLE.encode()
