@@ -19,6 +19,9 @@ HANDLER: Final = "nothing0"
 _HIDDEN_QUEUE: Final = "benchmark:hidden"
 _JOBS_A_WRITE: Final = 50
 _FILL_SECONDS: Final = 1.0
+# The number of the first callback of a warm-up, above those of any backlog.
+_FIRST_OF_WARM_UP: Final = 10_000_000_000
+_PER_JOB_OF_WARM_UP: Final = 40
 # From a worker's registration in Redis until it waits for a job.
 SETTLE_SECONDS: Final = 0.5
 
@@ -80,12 +83,15 @@ def drain(
     deliverers: int = 1,
     handlers: int = 1,
     batch: bool = False,
+    warm_up: int = 0,
     on_ready: Callable[[DeployedProcess, DeployedProcess], Any] | None = None,
+    on_delivered: Callable[[], Any] | None = None,
 ) -> float:
     """Start workers, release the queue, and return the seconds until every event is delivered.
 
-    `handlers` is how many handlers there are, `batch` whether these take whole batches. `on_ready` is called with the
-    processes of `expand` and `deliver` just before.
+    `handlers` is how many handlers there are, `batch` whether these take whole batches. The workers deliver `warm_up`
+    other callbacks before. `on_ready` is called with the processes of `expand` and `deliver` just before, and
+    `on_delivered` just after, while they still run.
     Raises MeasurementFailed if the audit does not balance afterwards, or an event died.
     """
     redis = deployment.redis
@@ -95,14 +101,20 @@ def drain(
     deliver = deployment.callbacks("worker", "deliver", "--processes", str(deliverers), **environment)
     workers = expanders + deliverers * handlers
     deliver.wait_until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
+    names = [f"nothing{number}" for number in range(handlers)]
+    if warm_up:
+        fill(redis, warm_up, per_job=_PER_JOB_OF_WARM_UP, first=_FIRST_OF_WARM_UP)
+        wait_until_delivered(redis, names, warm_up * bodies.REPORTS, deliver)
     time.sleep(SETTLE_SECONDS)
     expected = audit.run(redis).received
     if on_ready is not None:
         on_ready(expand, deliver)
     started = time.monotonic()
     release_queue(redis, queues.EXPAND)
-    wait_until_delivered(redis, [f"nothing{number}" for number in range(handlers)], expected, deliver)
+    wait_until_delivered(redis, names, expected, deliver)
     took = time.monotonic() - started
+    if on_delivered is not None:
+        on_delivered()
     sums = audit.run(redis)
     if not sums.balances or sums.pending or sums.unique != expected:
         raise MeasurementFailed(f"the audit does not balance: {sums}")

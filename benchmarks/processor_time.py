@@ -39,6 +39,18 @@ def by_name(deployments: Iterable[Deployment]) -> Measurements:
     return dict(found)
 
 
+def total_us(deployment: Deployment) -> float:
+    """Return the processor time of all processes that were started, with descendants, and of Redis, in µs.
+
+    It is finer than 10 ms, but knows nothing of a thread that has ended.
+    """
+    pids = [int(deployment.redis.info("server")["process_id"])]
+    pids += [pid for one in deployment.processes for pid in descendants(one.pid)]
+    threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
+    # Nanoseconds on a processor come first: "Scheduler Statistics" in the kernel's documentation.
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1000
+
+
 def descendants(pid: int) -> Iterator[int]:
     """Yield `pid`, its children, and theirs."""
     yield pid

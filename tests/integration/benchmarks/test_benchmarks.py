@@ -79,6 +79,7 @@ def test_the_processor_time_of_a_process_includes_its_descendants(deployment: De
     found = processor_time.by_name([deployment])
     assert found["CPU of a, µs"] > (user + kernel) * 1e6
     assert 0 <= found["CPU of a, µs in the kernel"] < found["CPU of a, µs"], "a shell that counts is in user mode"
+    assert processor_time.total_us(deployment) > found["CPU of a, µs"], "Redis took some too"
     process.stop()
 
 
