@@ -82,19 +82,19 @@ def _action(search: NumberSearch) -> Action:
 def _erase(
     loaded: Settings, client: redis.Redis, search: NumberSearch, marks: RunMarks | None
 ) -> Iterator[StoreResult]:
-    """Erase from all stores, and yield each result: from Redis first, as workers write to the others from there.
+    """Erase from all stores, and yield each result, in the direction in which events move.
 
-    Without `marks`, it is a dry run.
+    What has left the spool before that was searched is found in Redis, or was dropped there. Without `marks`, it is a
+    dry run.
     """
     dry_run = marks is None
     resumes = marks is not None and marks.begin()
-    others = (
-        *person_stores.handler_stores(loaded, search, resumes=resumes),
-        *person_stores.spools(loaded, search),
-    )
+    others = person_stores.handler_stores(loaded, search, resumes=resumes)
     if marks is not None:
         # First, so that nothing new is made of what still arrives.
         forgotten.remember(client, search.numbers, seconds=math.ceil(_DEDUPE_TIMES * loaded.dedupe_seconds))
+    for spool in person_stores.spools(loaded, search):
+        yield timed(partial(spool.erase, dry_run=dry_run))
     yield from erasure.erase_until_clean(person_stores.moving_stores(client, search), dry_run=dry_run)
     for store in others:
         if marks is not None:

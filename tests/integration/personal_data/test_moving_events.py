@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from callbacks.cli import person_stores
+from callbacks.cli.main import main
 from ingest.spool.folder import SpoolFolder
 from shared import keys, queue_jobs, queues, settings
 from shared.batches import Accepted
@@ -21,6 +23,7 @@ from workers.personal_data import erasure
 from workers.personal_data.failures import Failures
 from workers.personal_data.jobs import WaitingJobs
 from workers.personal_data.report import FoundItem, StoreResult, StoreUnreadable
+from workers.personal_data.stream_entries import StreamEntries
 
 NUMBER = "35699777123"
 SEARCH = NumberSearch([NUMBER])
@@ -50,6 +53,14 @@ def export(harness: Harness, **environment: str) -> list[tuple[str, FoundItem]]:
         with suppress(StoreUnreadable):
             found += ((store.name, item) for item in store.export())
     return found
+
+
+def drain(harness: Harness, folder: SpoolFolder) -> None:
+    """Move the callbacks of a spool to Redis, as its web process does."""
+    batch = folder.next_batch()
+    assert batch is not None
+    harness.accept(*(entry for row in batch.rows for entry in row.entries if isinstance(entry, Accepted)))
+    folder.remove(batch, batch.rows)
 
 
 def once_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]) -> None:
@@ -159,17 +170,31 @@ def test_what_drains_from_a_spool_while_an_export_reads_is_not_missed(
     folder = SpoolFolder(tmp_path / "spool", limit_bytes=1 << 20)
     folder.append([status(record("1", to=NUMBER))])
 
-    def drain() -> None:
-        batch = folder.next_batch()
-        assert batch is not None
-        harness.accept(*(entry for row in batch.rows for entry in row.entries if isinstance(entry, Accepted)))
-        folder.remove(batch, batch.rows)
-
-    once_before(monkeypatch, Failures, "_iterate", drain)
+    once_before(monkeypatch, Failures, "_iterate", lambda: drain(harness, folder))
     found = export(harness, CALLBACKS_SPOOL_DIR=str(folder.path))
     folder.close()
 
     assert found
+
+
+def test_forget_is_not_complete_if_a_spool_drains_behind_it(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SpoolFolder(tmp_path / "spool", limit_bytes=1 << 20)
+    folder.append([status(record("1", to=NUMBER))])
+
+    once_before(monkeypatch, StreamEntries, "erase", lambda: drain(harness, folder))
+    monkeypatch.chdir(tmp_path)
+    own = {
+        "REDIS_URL": harness.url,
+        "CALLBACKS_SPOOL_DIR": str(folder.path),
+        "CALLBACKS_JSONL_DIR": str(tmp_path / "events"),
+    }
+    ended = CliRunner().invoke(main, ["forget", NUMBER], env=own)
+    folder.close()
+
+    assert harness.waiting_jobs(queues.EXPAND)
+    assert ended.exit_code == 1, ended.output
 
 
 def test_what_a_run_that_goes_on_has_settled_is_exported_as_long_as_redis_holds_it(
