@@ -11,7 +11,7 @@ If the handler asks for a pause, the run ends early and its events wait as they 
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Final
@@ -26,7 +26,7 @@ from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Watchdog
 from workers.deliver.delivery_log import LogLimit
-from workers.deliver.failure_ladder import Ended, FailureLadder, ends_run
+from workers.deliver.failure_ladder import CallOutcomes, FailureLadder, ends_run
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.round import Round
 from workers.deliver.settle import SettleStep
@@ -143,7 +143,7 @@ class Deliverer:
             log.error("run_split", handler=self._handler.name, cause=outcomes.internal_error(exc).cause)
             self._settle_calls(round_, self._ladder.call_split(round_), settle_seconds)
 
-    def _settle_calls(self, round_: Round, calls: Generator[Ended, None, None], settle_seconds: float) -> None:
+    def _settle_calls(self, round_: Round, calls: CallOutcomes, settle_seconds: float) -> None:
         """Go through the calls, and settle their outcomes at most `settle_seconds` later."""
         # Closed at once where a settlement is refused: the calls in flight end with it.
         with closing(calls):

@@ -23,7 +23,8 @@ from workers.runtime.run_errors import SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS
 
 # The positions of a call's events in the round, in ascending order, and the outcome that they share.
-Ended: TypeAlias = tuple[Sequence[int], Outcome]
+CallOutcome: TypeAlias = tuple[Sequence[int], Outcome]
+CallOutcomes: TypeAlias = Generator[CallOutcome, None, None]
 
 # A handler that fails with this many events in a row, after it failed with their batch, would fail with all of them:
 # at a time-out each, thousands of events would occupy its queue for a day.
@@ -58,7 +59,7 @@ class FailureLadder:
         self._failure_limit = failure_limit
         self._spans = spans
 
-    def call_all(self, round_: Round) -> Generator[Ended, None, None]:
+    def call_all(self, round_: Round) -> CallOutcomes:
         """Call a batch handler with all events on their first attempt; call any other handler with one event at a time.
 
         Events that failed before are called alone, as one bad event would otherwise fail a whole batch at each attempt.
@@ -82,7 +83,7 @@ class FailureLadder:
                 yield (fresh[index],), outcome
             yield from self._call_singly(round_, later, None)
 
-    def _call_batch(self, round_: Round, fresh: Sequence[int], later: Sequence[int]) -> Generator[Ended, None, None]:
+    def _call_batch(self, round_: Round, fresh: Sequence[int], later: Sequence[int]) -> CallOutcomes:
         """Call the handler with the events at `fresh` together, then with those at `later`, each alone."""
         single, cause = later, None
         called = [round_.events[position] for position in fresh]
@@ -101,9 +102,7 @@ class FailureLadder:
         if single:
             yield from self._call_singly(round_, single, cause)
 
-    def _call_singly(
-        self, round_: Round, positions: Sequence[int], cause: Failed | Rejected | None
-    ) -> Generator[Ended, None, None]:
+    def _call_singly(self, round_: Round, positions: Sequence[int], cause: Failed | Rejected | None) -> CallOutcomes:
         """Call the handler with one event at a time; `cause` is how the batch failed that held some of them."""
         failures = 0
         for index, outcome in self._call(round_, [round_.events[p] for p in positions], singly=True):
@@ -118,7 +117,7 @@ class FailureLadder:
                         yield (position,), limited
                 return
 
-    def _call_concurrently(self, round_: Round, positions: list[int]) -> Generator[Ended, None, None]:
+    def _call_concurrently(self, round_: Round, positions: list[int]) -> CallOutcomes:
         """Call a handler that works on many events at once; waiting events join when it has free slots."""
         called = [round_.events[position] for position in positions]
 
@@ -131,7 +130,7 @@ class FailureLadder:
         for index, outcome in self._call(round_, called, more=more):
             yield (positions[index],), outcome
 
-    def call_one_by_one(self, round_: Round) -> Generator[Ended, None, None]:
+    def call_one_by_one(self, round_: Round) -> CallOutcomes:
         """Call the handler with one event after the other; an event that killed MAX_DEATHS workers is rejected."""
         for position, event in enumerate(round_.events):
             if position == 0 and round_.deaths >= MAX_DEATHS:
@@ -143,7 +142,7 @@ class FailureLadder:
             for _, outcome in self._call(round_, [event], singly=True):
                 yield (position,), outcome
 
-    def call_split(self, round_: Round) -> Generator[Ended, None, None]:
+    def call_split(self, round_: Round) -> CallOutcomes:
         """Call the handler with the events that have no outcome yet, in ever smaller parts.
 
         The event with which this service fails alone gets that failure as its outcome. Raise SettlementFailed if it
@@ -151,7 +150,7 @@ class FailureLadder:
         """
         left = deque(halves(round_.without_outcome(range(len(round_.events)))))
         # Until one event has succeeded, nobody knows whether the events are the cause.
-        stuck: list[Ended] = []
+        stuck: list[CallOutcome] = []
         works = False
         while left and not self._must_stop(round_):
             positions = round_.without_outcome(left.popleft())
