@@ -120,9 +120,8 @@ def _unknown(name: str, remedy: str) -> Finding:
 def _version(info: Mapping[str, Any]) -> Finding:
     version = str(info.get("redis_version", "unknown"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    ok = (
-        len(numbers) < len(MIN_VERSION) or numbers >= MIN_VERSION
-    )  # if the server does not say, it is assumed to be new enough
+    # If the server does not say, it is assumed to be new enough.
+    ok = len(numbers) < len(MIN_VERSION) or numbers >= MIN_VERSION
     return Finding("version", ok=ok, detail=version, remedy="" if ok else "upgrade Redis to 6.2 or newer")
 
 
@@ -185,11 +184,8 @@ def _rewritten(config: Mapping[str, str] | None, info: Mapping[str, Any], *, can
         return Finding(_REWRITTEN, ok=True, detail="since Redis started")
     if status != "ok":
         # Refusing callbacks for as long as it fails would lose more than the rare crash amid a transaction.
-        detail, remedy = (
-            f"the last rewrite failed: {status}",
-            "see Redis's log: a rewrite needs memory and disk space",
-        )
-        return Finding(_REWRITTEN, ok=True, detail=detail, remedy=remedy)
+        remedy = "see Redis's log: a rewrite needs memory and disk space"
+        return Finding(_REWRITTEN, ok=True, detail=f"the last rewrite failed: {status}", remedy=remedy)
     return Finding(
         _REWRITTEN,
         ok=not can_rewrite,

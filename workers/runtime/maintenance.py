@@ -280,11 +280,8 @@ class Maintenance:
             if self._transitions[queue].requeue_orphan(job_id):
                 log.warning("job_requeued", queue=queue, job=job_id)
 
-        before, popped = (
-            self._popped.get(queue, set()),
-            set(self._connection.lrange(keys.rq_intermediate(queue), 0, -1)),
-        )
-        self._popped[queue] = popped
+        before = self._popped.get(queue, set())
+        popped = self._popped[queue] = set(self._connection.lrange(keys.rq_intermediate(queue), 0, -1))
         self._for_each(popped & before, requeue)
 
     def _promote_due(self, queue: str) -> None:

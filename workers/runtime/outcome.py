@@ -127,6 +127,7 @@ def internal_error(error: BaseException) -> InternalError:
 
 def _describe(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
     """Return the text and the traceback of an exception, each truncated. Raise nothing."""
+    name = type(error).__name__
     try:
         # traceback's own texts: they survive an exception whose str() raises.
         found = traceback.TracebackException.from_exception(error)
@@ -134,9 +135,7 @@ def _describe(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
         text = "".join(found.format_exception_only()).strip()
         return _truncate(text, ERROR_BYTES), _truncate("".join(found.format()), TRACEBACK_BYTES, end=True)
     except Exception as exc:  # noqa: BLE001 # a chain of a thousand causes, no memory: the type has to be enough
-        return type(
-            error
-        ).__name__, f"{type(error).__name__}: no traceback, because formatting it raised {type(exc).__name__}"
+        return name, f"{name}: no traceback, because formatting it raised {type(exc).__name__}"
 
 
 def _cause(error: BaseException, hidden: frozenset[str]) -> str:
