@@ -124,7 +124,7 @@ class Loop:
         return self._error if is_failing else None
 
     def failed(self, exc: BaseException) -> float:
-        """Log the exception that ended a round or the loop. Return how many seconds to wait before the next."""
+        """Log the exception that ended a step or the loop. Return how many seconds to wait before the next."""
         now_seconds = self._now_seconds()
         if now_seconds >= self._healthy_at_seconds:
             self._failures = 0
@@ -137,20 +137,20 @@ class Loop:
         return pause_seconds
 
     def succeeded(self) -> None:
-        """Record that a round succeeded."""
+        """Record that a step succeeded."""
         if self._failures:
             log.warning("loop_recovered", loop=self.name, failures=self._failures)
         self._failures = 0
 
     def attempt(self, step: Callable[[], object], *, reraise: tuple[type[Exception], ...] = ()) -> float:
-        """Run a round. Return 0, or the seconds to wait after a failure. Raises exceptions of the types `reraise`."""
+        """Run a step. Return 0, or the seconds to wait after a failure. Raise exceptions of the types `reraise`."""
         try:
             step()
         except reraise:
             raise
         except Exception as exc:  # noqa: BLE001 # a loop outlives unexpected exceptions
             pause_seconds = self.failed(exc)
-            self._healthy_at_seconds = math.inf  # only a round that succeeds ends the failure
+            self._healthy_at_seconds = math.inf  # only a step that succeeds ends the failure
             return pause_seconds
         self.succeeded()
         return 0.0
@@ -192,12 +192,12 @@ class Background:
         """Return a thread, not yet started, that calls `step` every `every_seconds` until `ending` is set."""
         loop = self.loop(name)
 
-        def rounds() -> None:
+        def repeat() -> None:
             pause_seconds = every_seconds
             while not ending.wait(pause_seconds):
                 pause_seconds = max(every_seconds, loop.attempt(step))
 
-        return threading.Thread(target=rounds, name=name, daemon=True)
+        return threading.Thread(target=repeat, name=name, daemon=True)
 
     def failing(self) -> dict[str, str]:
         """Return the loops that keep failing, by name, with the type of exception. Any thread may call it."""
