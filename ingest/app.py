@@ -52,7 +52,7 @@ _COMMIT_PAUSE_SECONDS: Final = 1.0
 
 
 def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket | None = None) -> Starlette:
-    """Return the application for `settings` (None: from the environment). Raises ConfigurationError.
+    """Return the application for `settings` (None: from the environment). Raise ConfigurationError.
 
     `snapshots_to` is where it sends what it counts, for a /metrics of its own (`ingest.prometheus`).
     """

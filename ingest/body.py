@@ -45,7 +45,7 @@ class InFlight:
         self.held_bytes = 0
 
     def reserve(self, number_bytes: int) -> None:
-        """Count `number_bytes` more. Raises Refused (503), and counts nothing, if that exceeds the limit."""
+        """Count `number_bytes` more. Raise Refused (503), and count nothing, if that exceeds the limit."""
         if self.held_bytes + number_bytes > self.limit_bytes:
             raise Refused(answers.overload())
         self.held_bytes += number_bytes
@@ -71,7 +71,7 @@ async def read(
 ) -> bytes:
     """Return the whole body. Its size and REQUEST_BYTES are then reserved in `in_flight`; the caller releases them.
 
-    Raises Refused (413, 408, 503) and ClientDisconnected, with nothing reserved.
+    Raise Refused (413, 408, 503) and ClientDisconnected, with nothing reserved.
     """
     connection = connection_of(scope)
     body = None if connection is None else connection.take_body(limit_bytes)

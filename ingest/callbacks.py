@@ -68,7 +68,7 @@ class CallbackReceiver:
         self._body_timeout_seconds = body_timeout_seconds
 
     async def handle(self, scope: Scope, receive: Receive) -> Answer:
-        """Receive one callback and return the answer to it. Raises Refused and ClientDisconnected."""
+        """Receive one callback and return the answer to it. Raise Refused and ClientDisconnected."""
         headers = _read_headers(scope)
         client = scope["client"]
         decision = self._addresses.decide(client[0] if client else None, headers.forwarded)
@@ -135,7 +135,7 @@ class CallbackReceiver:
             self._in_flight.release(len(plain))
 
     async def _accept_or_refuse(self, body: bytes, request: "_Request", headers: "_Headers") -> Answer:
-        """Accept a body as it is, or else in the charset that its headers name. Raises Refused if it is not JSON."""
+        """Accept a body as it is, or else in the charset that its headers name. Raise Refused if it is not JSON."""
         source = request.source
         if not body:
             raise Refused(answers.not_json("the body is empty", source=source))
@@ -202,7 +202,7 @@ class CallbackReceiver:
         return answers.ACCEPTED
 
     async def _accept_other_shape(self, body: bytes, source: str, error: NotJson | UnexpectedShape) -> Answer:
-        """Accept the documented callbacks in a body that is none itself, which is the `error`. Raises NotJson."""
+        """Accept the documented callbacks in a body that is none itself, which is the `error`. Raise NotJson."""
         # They are in memory together with the body.
         self._in_flight.reserve(len(body))
         try:

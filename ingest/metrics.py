@@ -62,7 +62,7 @@ class MeasuredStore:
         self._sizes = metrics.histogram(("batch",), SIZE_BUCKETS)
 
     async def write(self, batch: Sequence[BatchEntry]) -> Destination:
-        """Make `batch` durable, and return where. Raise StoreUnavailable, and then counts nothing."""
+        """Make `batch` durable, and return where. Raise StoreUnavailable, and then count nothing."""
         began_seconds = time.perf_counter()
         destination = await self._store.write(batch)
         self._seconds.observe(time.perf_counter() - began_seconds)

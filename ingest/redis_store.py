@@ -48,7 +48,7 @@ class RedisStore:
         self._connection: Any = None
 
     async def write(self, batch: Sequence[BatchEntry]) -> Destination:
-        """Make `batch` durable: one job, or quarantined callbacks, or both. Raises StoreUnavailable.
+        """Make `batch` durable: one job, or quarantined callbacks, or both. Raise StoreUnavailable.
 
         If the connection breaks, the batch is sent once more on a new one. It may then be stored twice; the workers
         recognise the second as a repetition, and the counters stay right, as they are part of the transaction. After a

@@ -54,7 +54,7 @@ class TracedPost:
         self._addresses = addresses
 
     async def handle(self, scope: Scope, receive: Receive) -> Answer:
-        """Return the answer to one request. Raises what `handler` raises."""
+        """Return the answer to one request. Raise what `handler` raises."""
         span = self._tracer.start_span(self._name, "server", parent=self._parent(scope), attributes=self._attributes)
         if not span.is_recording():
             return await self._handler(scope, receive)
@@ -97,7 +97,7 @@ class TracedCommit(GroupCommit):
         self._tracer = tracer
 
     async def accept(self, entry: BatchEntry, size_bytes: int) -> Commit:
-        """Return when `entry` is durable. Raises StoreUnavailable."""
+        """Return when `entry` is durable. Raise StoreUnavailable."""
         posting = _posting.get()
         if posting is None:
             return await super().accept(entry, size_bytes)

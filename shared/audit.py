@@ -155,9 +155,9 @@ class _JobLimit:
 
 
 def run(connection: redis.Redis, *, max_jobs: int | None = None) -> Audit:
-    """Return the audit of what is in Redis now, repeated a few times if something moves. Raises redis.RedisError.
+    """Return the audit of what is in Redis now, repeated a few times if something moves. Raise redis.RedisError.
 
-    All tries together read at most `max_jobs` jobs. Raises TooManyJobs if one try needs more.
+    All tries together read at most `max_jobs` jobs. Raise TooManyJobs if one try needs more.
     """
     job_limit = _JobLimit(max_jobs)
     sums = _run_once(connection, job_limit)

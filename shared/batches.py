@@ -153,7 +153,7 @@ def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
 
 
 def decode_callback(stored: StoredCallback | Raw) -> Accepted:
-    """Return a callback of an expand job, which is a TracedAccepted if it is traced. Raises msgspec.DecodeError."""
+    """Return a callback of an expand job, which is a TracedAccepted if it is traced. Raise msgspec.DecodeError."""
     read = _decode_stored(stored) if isinstance(stored, Raw) else stored
     text = str(read.body, "utf-8")
     if text[0] == '"':

@@ -61,7 +61,7 @@ class ParsedBody(Struct, frozen=True):
 
 
 def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
-    """Parse `body`, posted as `kind`. Raises NotJson, and UnexpectedShape if no record of it can be read."""
+    """Parse `body`, posted as `kind`. Raise NotJson, and UnexpectedShape if no record of it can be read."""
     json_reader.decode_text(body)
     yield
     body = yield from json_reader.replace_lone_surrogates(body.removeprefix(_BOM))
@@ -91,7 +91,7 @@ def split_array(array: bytes, at: str) -> Stepwise[list[msgspec.Raw]]:
     """Split the array at the path `at` into its records, undecoded.
 
     An object whose keys are all numbers is a list with gaps, as PHP writes it; any other object is one record alone.
-    Raises UnexpectedShape, also if there are more elements than can be records. Each takes 80 bytes and 70 ns; 16 MiB
+    Raise UnexpectedShape, also if there are more elements than can be records. Each takes 80 bytes and 70 ns; 16 MiB
     of "{}," would be 6 million.
     """
     is_numbered = json_reader.begins_numbered(array)

@@ -62,7 +62,7 @@ class Part(Struct, frozen=True):
 def split(body: bytes, kind: Kind | None, error: NotJson | UnexpectedShape) -> Stepwise[list[Part]]:
     """Return the documented callbacks that `body`, posted as `kind`, holds; none if it is in no other shape.
 
-    `error`: why `wire.check` cannot read it. Raises NotJson, and UnexpectedShape if it is in another shape and none of
+    `error`: why `wire.check` cannot read it. Raise NotJson, and UnexpectedShape if it is in another shape and none of
     its callbacks can be read.
     """
     plain = json_reader.trim(body)
@@ -104,7 +104,7 @@ def summarize(parts: Sequence[Part]) -> list[str]:
 
 
 def _find_callbacks(body: bytes) -> Stepwise[list[bytes]]:
-    """Return the documented callbacks in `body`, in order; adjacent records become one. Raises as `_flatten` does."""
+    """Return the documented callbacks in `body`, in order; adjacent records become one. Raise as `_flatten` does."""
     try:
         elements = yield from _flatten([body])
         if elements == [body] and not _is_record(body):
@@ -130,7 +130,7 @@ def _find_callbacks(body: bytes) -> Stepwise[list[bytes]]:
 
 
 def _flatten(documents: Sequence[bytes]) -> Stepwise[list[bytes]]:
-    """Return what is in the lists and strings of `documents`, in order. Raises NotJson and UnexpectedShape."""
+    """Return what is in the lists and strings of `documents`, in order. Raise NotJson and UnexpectedShape."""
     found: list[bytes] = []
     # What is left to do, the next one last, each with the number of lists and strings around it.
     left = [(document, 0) for document in reversed(documents)]
@@ -193,7 +193,7 @@ def _is_callback(element: bytes) -> bool:
 
 
 def _is_record(element: bytes) -> bool:
-    """Return whether the one element of a body is a record, not a callback. Raises NotJson and UnexpectedShape."""
+    """Return whether the one element of a body is a record, not a callback. Raise NotJson and UnexpectedShape."""
     if not element.startswith(b"{"):
         json_reader.check_json(element)  # before it is of another type: it may be cut short
     keys = json_reader.decode(_decode_keys, element, "$")

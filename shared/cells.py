@@ -34,7 +34,7 @@ class Cell:
 
 
 def parse_cells(value: str) -> tuple[Cell, ...]:
-    """Return the cells that `value` names. Raises ValueError, whose message holds no secret."""
+    """Return the cells that `value` names. Raise ValueError, whose message holds no secret."""
     cells: list[Cell] = []
     for position, part in enumerate(_BETWEEN.split(value) if value else (), start=1):
         name, equals, url = part.strip().partition("=")

@@ -62,7 +62,7 @@ def is_plain(codings: Sequence[bytes]) -> bool:
 def decompress(body: bytes, codings: Sequence[bytes], *, limit_bytes: int) -> Stepwise[bytes]:
     """Return `body` without its compression.
 
-    Raises UnsupportedCoding, PlainBodyTooLarge, and NotJson if it is damaged.
+    Raise UnsupportedCoding, PlainBodyTooLarge, and NotJson if it is damaged.
     """
     applied = [coding for coding in codings if coding not in _NOTHING_TO_UNDO]
     if len(applied) > 1 or not _GZIP.union((_DEFLATE,)).issuperset(applied):

@@ -21,7 +21,7 @@ class FailingLoop(Struct, frozen=True):
 
 
 def list_failing_loops(connection: redis.Redis) -> list[FailingLoop]:
-    """Return the loops that keep failing, of all processes that reported within 15 seconds. Raises redis.RedisError."""
+    """Return the loops that keep failing, of all processes that reported within 15 seconds. Raise redis.RedisError."""
     client: Any = connection
     seconds, _ = client.time()
     names = client.zrangebyscore(keys.METRICS_PROCESSES, seconds - STATE_SECONDS, "+inf")

@@ -64,7 +64,7 @@ class Unreadable(Exception):
 def read(struct: type[S], part: bytes | Raw, at: str) -> tuple[S, tuple[str, ...]]:
     """Return the object `part`, which stands at the path `at`, as `struct`, and the names of its unreadable fields.
 
-    If a key is repeated, the last one counts. Raises NotJson, and UnexpectedShape if it is not an object or lacks what
+    If a key is repeated, the last one counts. Raise NotJson, and UnexpectedShape if it is not an object or lacks what
     identifies it.
     """
     given = json_reader.decode(_decoder_of(struct), part, at)
@@ -93,7 +93,7 @@ def _wrong_value(part: Raw, at: str) -> Any:
 
 
 def text(part: Raw) -> str | int | None:
-    """Return a text, or a number as its digits: 12.5 is "12.5", and 35679000123.0 is 35679000123. Raises Unreadable."""
+    """Return a text, or a number as its digits: 12.5 is "12.5", and 35679000123.0 is 35679000123. Raise Unreadable."""
     value = _value(part)
     if value is None or isinstance(value, str):
         return value
@@ -112,7 +112,7 @@ def text(part: Raw) -> str | int | None:
 
 
 def name(part: Raw) -> str | None:
-    """Return a text, or a number as its digits. Raises Unreadable."""
+    """Return a text, or a number as its digits. Raise Unreadable."""
     value = text(part)
     return None if value is None else str(value)
 
@@ -126,7 +126,7 @@ def envelope_text(part: Raw) -> str | int | None:
 
 
 def time(part: Raw) -> int | None:
-    """Return a time as a whole number of seconds or microseconds since 1970, by its size. Raises Unreadable."""
+    """Return a time as a whole number of seconds or microseconds since 1970, by its size. Raise Unreadable."""
     value = _value(part)
     if value is None or value == "":
         return None
@@ -144,7 +144,7 @@ def time(part: Raw) -> int | None:
 
 
 def code(part: Raw) -> int | None:
-    """Return a whole number. Raises Unreadable."""
+    """Return a whole number. Raise Unreadable."""
     value = _value(part)
     if value is None or value == "":
         return None
@@ -157,7 +157,7 @@ def code(part: Raw) -> int | None:
 
 
 def message(part: Raw) -> ReplyMessage | None:
-    """Return a reply's message: an object with `text`, or the text itself; None if it has none. Raises Unreadable."""
+    """Return a reply's message: an object with `text`, or the text itself; None if it has none. Raise Unreadable."""
     literal = bytes(part).strip()
     if literal.startswith(b"{"):
         part = json_reader.decode(_decode_raw_message, part, "$").text

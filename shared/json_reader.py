@@ -52,7 +52,7 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def decode_text(body: bytes) -> str:
-    """Return `body` as text. Raises NotJson if it is not UTF-8: RFC 8259, section 8.1, allows nothing else."""
+    """Return `body` as text. Raise NotJson if it is not UTF-8: RFC 8259, section 8.1, allows nothing else."""
     try:
         return body.decode()
     except UnicodeDecodeError as exc:
@@ -129,7 +129,7 @@ def read_nested(part: bytes) -> Stepwise[bytes | None]:
 def decode(decoder: Callable[[Any], T], part: bytes | msgspec.Raw, at: str) -> T:
     """Return what `decoder` makes of `part`, which stands at the path `at`.
 
-    Raises NotJson, or UnexpectedShape if it is JSON of another type or cannot be read.
+    Raise NotJson, or UnexpectedShape if it is JSON of another type or cannot be read.
     """
     try:
         return decoder(part)
@@ -143,7 +143,7 @@ def decode(decoder: Callable[[Any], T], part: bytes | msgspec.Raw, at: str) -> T
 
 
 def read_members(part: bytes | msgspec.Raw, at: str) -> dict[str, msgspec.Raw]:
-    """Return the values of an object by their keys, undecoded. Raises as `decode` does."""
+    """Return the values of an object by their keys, undecoded. Raise as `decode` does."""
     return decode(_decode_object, part, at)
 
 
@@ -153,7 +153,7 @@ def begins_numbered(part: bytes) -> bool:
 
 
 def read_numbered(part: bytes, at: str) -> Stepwise[list[msgspec.Raw] | None]:
-    """Return the values of an object whose keys are all numbers, undecoded; None of any other. Raises as `decode` does.
+    """Return the values of an object whose keys are all numbers, undecoded; None of any other. Raise as `decode` does.
 
     Found in steps, as a dict of 200,000 takes 100 ms; and it would lose values if a key is repeated.
     """
@@ -176,7 +176,7 @@ def read_numbered(part: bytes, at: str) -> Stepwise[list[msgspec.Raw] | None]:
 
 
 def convert(values: dict[str, Any], struct: type[S], at: str) -> S:
-    """Return decoded values as `struct`. Raises UnexpectedShape with the path of what is missing or of another type."""
+    """Return decoded values as `struct`. Raise UnexpectedShape with the path of what is missing or of another type."""
     try:
         return msgspec.convert(values, struct)
     except msgspec.ValidationError as exc:

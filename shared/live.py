@@ -73,7 +73,7 @@ def channel(client: "redis.Redis | redis.asyncio.Redis") -> str:
 async def listen(url: str, *, idle_seconds: float = 1.0) -> AsyncGenerator[FeedItem, None]:
     """Yield what arrives from now on, without end; Idle after each `idle_seconds` without an item.
 
-    It waits while Redis is unavailable. Raises redis.RedisError if waiting would not help: wrong password, no right to
+    Wait while Redis is unavailable. Raise redis.RedisError if waiting would not help: wrong password, no right to
     listen. Do not cancel the wait for the next item, which ends the generator: Idle makes that unnecessary.
     """
     client = connections.connect_async(url)
@@ -131,7 +131,7 @@ def parse_message(message: bytes) -> Iterator[Event | Omitted | SealedEvents]:
 async def _receive(pubsub: Any, client: "redis.asyncio.Redis", idle_seconds: float) -> AsyncIterator[FeedItem]:
     """Yield what arrives over one connection.
 
-    Raises redis.TimeoutError if a PING has no answer, and Demoted if the server became a replica, which still answers
+    Raise redis.TimeoutError if a PING has no answer, and Demoted if the server became a replica, which still answers
     but may get no new events.
     """
     clock = asyncio.get_running_loop().time

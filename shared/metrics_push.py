@@ -150,7 +150,7 @@ class MetricsPush:
         self._client.close()
 
     def push(self, *, is_last: bool = False) -> None:
-        """Push what has grown. Raises redis.RedisError; the next call then pushes the same."""
+        """Push what has grown. Raise redis.RedisError; the next call then pushes the same."""
         state = None if is_last else self._current_state()
         if self._snapshot is None:
             snapshot = self._metrics.snapshot()

@@ -54,7 +54,7 @@ class _PrimaryOnly:
     """A mixin for redis-py's blocking connections."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:
-        """Return a reply. Raises Demoted, and what redis-py raises."""
+        """Return a reply. Raise Demoted, and what redis-py raises."""
         connection: Any = super()
         try:
             return connection.read_response(*args, **options)
@@ -72,7 +72,7 @@ class _PrimaryOnlyAsync:
     """The same for asyncio. On a dead transport uvloop raises errors that are not a RedisError."""
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Return a reply. Raises Demoted, and what redis-py raises."""
+        """Return a reply. Raise Demoted, and what redis-py raises."""
         connection: Any = super()
         try:
             return await connection.read_response(*args, **options)
@@ -89,7 +89,7 @@ class _PrimaryOnlyAsync:
             raise redis.ConnectionError("the connection is dead") from exc
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        """Send a command. Raises redis.ConnectionError if the transport is dead, whatever the transport raises."""
+        """Send a command. Raise redis.ConnectionError if the transport is dead, whatever the transport raises."""
         connection: Any = super()
         try:
             await connection.send_packed_command(*args, **options)

@@ -218,7 +218,7 @@ def count_unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
 
 
 def read_delivery_job(connection: Any, job_id: str) -> DeliveryJob:
-    """Return what is left of a delivery job. Raises msgspec.MsgspecError or ValueError if a newer release wrote it."""
+    """Return what is left of a delivery job. Raise msgspec.MsgspecError or ValueError if a newer release wrote it."""
     (stored,) = read_stored(connection, [job_id], "progress", "finished")
     settled, finished = stored.values
     settled_text, finished_text = as_text(settled or progress.NOTHING), as_text(finished or b"")

@@ -52,7 +52,7 @@ def check(url: str) -> None:
 
 
 def parse(url: str) -> RedisUrl:
-    """Return what `url` means. Raises ValueError as `check`, but reads no file."""
+    """Return what `url` means. Raise ValueError as `check`, but read no file."""
     parts = _split(url)
     scheme = _SCHEMES[parts.scheme]
     is_sentinel = scheme.endswith(SENTINEL)

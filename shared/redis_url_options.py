@@ -60,7 +60,7 @@ _SENTINEL_OPTIONS: Final[Mapping[str, _Option]] = {
 
 
 def read(query: str, *, of_sentinels: bool) -> dict[str, Any]:
-    """Return the options of a URL by name. Raises ValueError, whose message has names only."""
+    """Return the options of a URL by name. Raise ValueError, whose message has names only."""
     known = _SENTINEL_OPTIONS if of_sentinels else _OPTIONS
     given = parse_qsl(query, keep_blank_values=True)
     names = [name for name, _ in given]

@@ -57,7 +57,7 @@ def join(first: Sequence[Raw], second: Sequence[Raw]) -> Sequence[Raw]:
 
 
 def decode(stored: Sequence[Raw], positions: Iterable[int]) -> list[Event]:
-    """Return the events at these positions. Raises what decoding does if one of them is none."""
+    """Return the events at these positions. Raise what decoding does if one of them is none."""
     if isinstance(stored, StoredEvents):
         return events.complete([stored.decoded[position] for position in positions])
     return events.decode_each([stored[position] for position in positions])

@@ -95,7 +95,7 @@ class Tracer:
 def start(scope: str) -> Tracer:
     """Set up OpenTelemetry from its variables, and return its tracer.
 
-    Raises LookupError for an exporter that is not installed, and ValueError for a wrong variable.
+    Raise LookupError for an exporter that is not installed, and ValueError for a wrong variable.
     """
     _WarningHandler.install()
     provider = TracerProvider(resource=Resource.create(_service_name()), shutdown_on_exit=False)

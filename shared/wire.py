@@ -78,7 +78,7 @@ class Callback(Struct, frozen=True, gc=False):
 def check(body: bytes, kind: Kind | None) -> Shape:
     """Return the shape of `body`, posted as `kind` (None: as either). The shape has the kind that the body shows.
 
-    Raises NotJson, or UnexpectedShape if nothing of it can be read as an event.
+    Raise NotJson, or UnexpectedShape if nothing of it can be read as an event.
     """
     if kind is None or len(body) > SMALL_BODY_BYTES:
         return run_to_end(check_stepwise(body, kind))
@@ -99,7 +99,7 @@ def check_stepwise(body: bytes, kind: Kind | None) -> Stepwise[Shape]:
 
 
 def read(body: bytes, kind: Kind | None) -> Callback:
-    """Return all of `body`, to make events of it. Raises NotJson and UnexpectedShape, as `check` does."""
+    """Return all of `body`, to make events of it. Raise NotJson and UnexpectedShape, as `check` does."""
     if kind is not None and len(body) <= SMALL_BODY_BYTES:
         callback = _read_at_once(body, kind)
         if callback is not None:

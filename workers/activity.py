@@ -136,5 +136,5 @@ def is_watched() -> bool:
 
 
 def decode(message: bytes) -> list[Activity]:
-    """Return what a message says. Raises msgspec.MsgspecError if it is none of ours."""
+    """Return what a message says. Raise msgspec.MsgspecError if it is none of ours."""
     return _decoder.decode(message)

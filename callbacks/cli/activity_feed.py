@@ -28,7 +28,7 @@ class ActivityFeed:
         self._client.close()
 
     def read(self, *, wait_seconds: float) -> list[Activity]:
-        """Return what happened since the last call; wait for it this long. Raises redis.RedisError."""
+        """Return what happened since the last call; wait for it this long. Raise redis.RedisError."""
         message = self._pubsub.get_message(timeout=wait_seconds)
         try:
             return [] if message is None else activity.decode(message["data"])

@@ -121,7 +121,7 @@ def _kinds(handler: Handler, kind: str | None) -> set[str]:
 
 
 def _require_subscriptions(client: redis.Redis, name: str) -> Subscriptions:
-    """Return when the handler was offered events. Raises click.ClickException if that is not known."""
+    """Return when the handler was offered events. Raise click.ClickException if that is not known."""
     found = subscriptions.find(client, name)
     if found is None:
         raise click.ClickException(

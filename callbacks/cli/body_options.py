@@ -51,7 +51,7 @@ def check_body(
     content_encoding: str | None,
     limit: int | None,
 ) -> BodyReport | None:
-    """Return the report of the body; None if there is none. Raises UsageError for the other options without one."""
+    """Return the report of the body; None if there is none. Raise UsageError for the other options without one."""
     if body is None:
         for option, value in (
             ("--kind", kind),

@@ -115,7 +115,7 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
 
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[None]:
-    """Lock the demo's folder and remove the files of the last demo. Raises CallbacksError if it has other files."""
+    """Lock the demo's folder and remove the files of the last demo. Raise CallbacksError if it has other files."""
     try:
         is_foreign = folder.exists() and not (folder / folder_lock.LOCK_FILE).exists() and any(folder.iterdir())
     except OSError as exc:

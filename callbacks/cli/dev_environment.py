@@ -35,7 +35,7 @@ class DevEnvironment(Struct, frozen=True):
 
 
 def load(*, port: int | None) -> Settings:
-    """Return the user's settings, with a port that is not 0. Raises ConfigurationError.
+    """Return the user's settings, with a port that is not 0. Raise ConfigurationError.
 
     Those of Redis are not read, as dev has its own.
     """
@@ -44,7 +44,7 @@ def load(*, port: int | None) -> Settings:
 
 
 def make(loaded: Settings, folder: Path) -> DevEnvironment:
-    """Return the environment of the processes, with their files in `folder`. Raises NoPort."""
+    """Return the environment of the processes, with their files in `folder`. Raise NoPort."""
     url = _local_url(loaded.host, loaded.port, "--port")
     ops_port = _ops_port(loaded, folder)
     ops_url = _local_url(loaded.ops_host, ops_port, "CALLBACKS_OPS_PORT")

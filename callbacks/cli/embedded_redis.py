@@ -89,7 +89,7 @@ class EmbeddedRedis:
 
 
 def find_server() -> str:
-    """Return the path of the Redis server to run. Raises NoServer."""
+    """Return the path of the Redis server to run. Raise NoServer."""
     found = redis_binary.find()
     if found is None:
         raise NoServer

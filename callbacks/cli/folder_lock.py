@@ -23,7 +23,7 @@ class CannotWrite(CallbacksError):
 def lock(folder: Path, *, owner: str) -> Iterator[None]:
     """Create the folder if needed, and lock it until the context or the process ends.
 
-    The folder belongs to the command that locked it first. Raises CallbacksError if that is not `owner`, or if another
+    The folder belongs to the command that locked it first. Raise CallbacksError if that is not `owner`, or if another
     process has locked it; CannotWrite if the folder, or a file below it that the context uses, cannot be written.
     """
     with _open(folder) as lock_file:
@@ -48,7 +48,7 @@ def lock(folder: Path, *, owner: str) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process holds the lock of the folder. Raises OSError if there is none."""
+    """Return whether a process holds the lock of the folder. Raise OSError if there is none."""
     with (folder / LOCK_FILE).open() as lock_file:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)

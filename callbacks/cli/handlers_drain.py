@@ -91,7 +91,7 @@ class _DrainProgress:
         self._printed = (-1, -1)
 
     def __call__(self, waits: QueueState) -> None:
-        """Print it. Raises redis.RedisError."""
+        """Print it. Raise redis.RedisError."""
         self._pause_notice.print_if_paused()
         now = (waits.waiting + waits.running, waits.scheduled)
         if now == self._printed or not sum(now):

@@ -20,7 +20,7 @@ class PauseNotice:
         self._printed: tuple[PausedBy, datetime] | None = None
 
     def print_if_paused(self) -> None:
-        """Print the notice if the handler is paused and it was not printed yet. Raises redis.RedisError."""
+        """Print the notice if the handler is paused and it was not printed yet. Raise redis.RedisError."""
         pause_state = pause.read_state(self._client, self._handler)
         # A pause that is over stays in Redis until the next event is delivered.
         if pause_state is None or not pause_state.seconds_left or self._printed == (pause_state.by, pause_state.since):

@@ -24,7 +24,7 @@ class NoPort(CallbacksError):
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that no process listens on now. Raises NoPort."""
+    """Return a port of 127.0.0.1 that no process listens on now. Raise NoPort."""
     for port in random.sample(_FREE_PORTS, _TRIES):
         try:
             listen("127.0.0.1", port).close()
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def kept_port(file: Path) -> int:
-    """Return the port in `file` if no process listens on it, otherwise a free one, written to `file`. Raises NoPort."""
+    """Return the port in `file` if no process listens on it, otherwise a free one, written to `file`. Raise NoPort."""
     try:
         port = int(file.read_text())
         listen("127.0.0.1", port).close()
@@ -46,7 +46,7 @@ def kept_port(file: Path) -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on the first address of `host`. Raises NoPort."""
+    """Return a socket that listens on the first address of `host`. Raise NoPort."""
     listening = bind(host, port)
     try:
         listening.listen(BACKLOG)
@@ -57,7 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that has the first address of `host`, and accepts nothing yet. Raises NoPort."""
+    """Return a socket that has the first address of `host`, and accepts nothing yet. Raise NoPort."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -94,7 +94,7 @@ def reachable_url(host: str, port: int) -> str:
 
 
 def local_url(host: str, port: int) -> str:
-    """Return the URL at which this machine reaches a server that will listen there. Raises NoPort."""
+    """Return the URL at which this machine reaches a server that will listen there. Raise NoPort."""
     with listen(host, port) as listening:
         return reachable_url(*listening.getsockname()[:2])
 

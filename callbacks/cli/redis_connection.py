@@ -15,7 +15,7 @@ from shared.settings import Settings
 def open_redis(process: Process = "command") -> Iterator[tuple[Settings, redis.Redis]]:
     """Yield the settings and a client. An error of Redis ends the command with exit code 1.
 
-    Raises ConfigurationError if the settings are wrong, or REDIS_URL is not set.
+    Raise ConfigurationError if the settings are wrong, or REDIS_URL is not set.
     """
     loaded = settings.load(process=process, needs=("REDIS_URL",))
     sealed_data.use(loaded.seal_keys)

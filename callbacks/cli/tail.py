@@ -89,7 +89,7 @@ def tail(
 def _print_feed(
     feed: Iterable[FeedItem], *, wanted: LiveFilter, show: Callable[[Event], None], limit: int | None, redis_url: str
 ) -> None:
-    """Show matching events, until `limit` were shown. Raises BrokenPipeError if the output has no reader."""
+    """Show matching events, until `limit` were shown. Raise BrokenPipeError if the output has no reader."""
     count, was_listening = 0, False
     for one in feed:
         match one:

@@ -57,7 +57,7 @@ from workers.admin.number_views import NumberViews
 def create_app(settings: Settings) -> Starlette:
     """Return the application for the Redis in `settings`.
 
-    Raises ConfigurationError if a target of notices is wrong, or a setting of access lacks another one.
+    Raise ConfigurationError if a target of notices is wrong, or a setting of access lacks another one.
     """
     problems = list(sign_in_settings.find_problems(settings))
     if problems:

@@ -75,7 +75,7 @@ class _Connection:
         self._deadline = time.monotonic() + CONNECTION_SECONDS
 
     def answer(self, text: Callable[[], bytes]) -> None:
-        """Read a request and answer it. Raises OSError."""
+        """Read a request and answer it. Raise OSError."""
         head = self._read_head()
         method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]

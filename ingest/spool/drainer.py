@@ -70,7 +70,7 @@ class SpoolDrainer:
             self._report.disk_recovered()
 
     async def _drain_batch(self) -> bool:
-        """Drain one batch. Return whether any of it is in Redis now. Raises StoreUnavailable if the disk fails."""
+        """Drain one batch. Return whether any of it is in Redis now. Raise StoreUnavailable if the disk fails."""
         batch = await self._thread.run(self._folder.next_batch)
         if batch is None:
             self._report.drained(0)  # what remained was damaged, or sealed with a missing key
@@ -107,7 +107,7 @@ class SpoolDrainer:
         return True
 
     async def _write(self, rows: Sequence[SpoolRow]) -> bool:
-        """Return whether Redis has taken `rows`. Raises _RowFailed if a single row causes an unexpected error."""
+        """Return whether Redis has taken `rows`. Raise _RowFailed if a single row causes an unexpected error."""
         try:
             await self._store.write([entry for row in rows for entry in row.entries])
         except StoreUnavailable as exc:

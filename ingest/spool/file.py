@@ -61,7 +61,7 @@ class SpoolFile:
     def acquire(cls, path: Path, on_open: Callable[[sqlite3.Connection], None], *, make: bool) -> Self | None:
         """Lock and open the file. Return None if another process holds it, or if it is missing and not `make`.
 
-        Raises DiskUnavailable.
+        Raise DiskUnavailable.
         """
         try:
             lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -89,7 +89,7 @@ class SpoolFile:
         return acquired
 
     def open_or_replace(self) -> None:
-        """Open the file, or replace it by a new one if it is malformed. Raises DiskUnavailable."""
+        """Open the file, or replace it by a new one if it is malformed. Raise DiskUnavailable."""
         try:
             self.run(lambda _db: None)
         except SpoolMalformed as exc:
@@ -98,7 +98,7 @@ class SpoolFile:
     def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Return what `work` returns, called with the database.
 
-        Raises DiskUnavailable; after SpoolMalformed the caller should call `replace_malformed`.
+        Raise DiskUnavailable; after SpoolMalformed the caller should call `replace_malformed`.
         """
         try:
             return work(self._connected())
@@ -108,7 +108,7 @@ class SpoolFile:
             raise (SpoolMalformed if is_malformed(exc) else DiskUnavailable)(error_name(exc)) from exc
 
     def replace_malformed(self, why: SpoolMalformed) -> None:
-        """Rename the file, and open a new one. Raises DiskUnavailable."""
+        """Rename the file, and open a new one. Raise DiskUnavailable."""
         self._disconnect()
         renamed = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
         log.logger.error("spool_malformed", file=self.path.name, error=why, moved_to=renamed.name)
@@ -122,7 +122,7 @@ class SpoolFile:
         self.run(lambda _db: None)
 
     def used_bytes(self) -> int:
-        """Return the size of the database without its free pages. Raises DiskUnavailable."""
+        """Return the size of the database without its free pages. Raise DiskUnavailable."""
 
         def measure(db: sqlite3.Connection) -> int:
             return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
@@ -130,7 +130,7 @@ class SpoolFile:
         return self.run(measure)
 
     def probe(self) -> None:
-        """Write a value that changes nothing, to see whether the disk works. Raises DiskUnavailable."""
+        """Write a value that changes nothing, to see whether the disk works. Raise DiskUnavailable."""
         self.run(lambda db: db.execute("PRAGMA user_version = 1").close())
 
     def exists(self) -> bool:
@@ -141,7 +141,7 @@ class SpoolFile:
             return False
 
     def recreate(self) -> None:
-        """Delete the file, which needs no room on the disk, and open a new one. Raises DiskUnavailable."""
+        """Delete the file, which needs no room on the disk, and open a new one. Raise DiskUnavailable."""
         self._unlink()
         self.run(lambda _db: None)
 
@@ -198,7 +198,7 @@ def is_malformed(exc: Exception) -> bool:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that only this user may read, and make it and its name durable; or leave nothing. Raises OSError."""
+    """Write a file that only this user may read, and make it and its name durable; or leave nothing. Raise OSError."""
     opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(opened, "wb") as file:

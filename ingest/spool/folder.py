@@ -61,12 +61,12 @@ class SpoolFolder:
         self._reported: set[Path] = set()
 
     def open(self) -> None:
-        """Make the folder if it is missing, and acquire a spool of our own. Raises DiskUnavailable."""
+        """Make the folder if it is missing, and acquire a spool of our own. Raise DiskUnavailable."""
         self._own_spool()
         self._measure()
 
     def append(self, batch: Sequence[BatchEntry]) -> None:
-        """Store `batch` durably. Raises SpoolFull and DiskUnavailable."""
+        """Store `batch` durably. Raise SpoolFull and DiskUnavailable."""
         packed = pack(batch)
         own = self._own_spool()
         if self._size_bytes() + len(packed.entries) > self.limit_bytes:
@@ -78,7 +78,7 @@ class SpoolFolder:
         self._measure()
 
     def take_over_orphans(self) -> None:
-        """Take over the spools of dead processes, and make sure that we have one of our own. Raises DiskUnavailable."""
+        """Take over the spools of dead processes, and make sure that we have one of our own. Raise DiskUnavailable."""
         own = self._own_spool()
         held = {own.file.path, *(spool.file.path for spool in self._others)}
         for path in self._spools():
@@ -88,13 +88,13 @@ class SpoolFolder:
         self._measure()
 
     def probe(self) -> None:
-        """Write something, to see whether the disk works again. Raises DiskUnavailable."""
+        """Write something, to see whether the disk works again. Raise DiskUnavailable."""
         self._own_spool().file.probe()
 
     def next_batch(self) -> DrainBatch | None:
         """Return what to drain next, from dead processes first. After the last one return None, then start again.
 
-        None is returned too after much that this process cannot read. Raises DiskUnavailable.
+        None is returned too after much that this process cannot read. Raise DiskUnavailable.
         """
         for spool in [*self._others, self._own_spool()]:
             rows = spool.read()
@@ -108,7 +108,7 @@ class SpoolFolder:
         batch.spool.rewind()
 
     def remove(self, batch: DrainBatch, rows: Sequence[SpoolRow]) -> None:
-        """Delete `rows` of `batch`, which Redis has. Raises DiskUnavailable."""
+        """Delete `rows` of `batch`, which Redis has. Raise DiskUnavailable."""
         try:
             batch.spool.remove(rows)
         finally:
@@ -116,7 +116,7 @@ class SpoolFolder:
             self._measure()
 
     def move_to_file(self, batch: DrainBatch, row: SpoolRow, why: str) -> None:
-        """Move a row of `batch` to a file of its own, so that it is not drained. Raises DiskUnavailable."""
+        """Move a row of `batch` to a file of its own, so that it is not drained. Raise DiskUnavailable."""
         batch.spool.move_to_file(row, why)
         self._measure()
 

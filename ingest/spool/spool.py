@@ -82,7 +82,7 @@ class Spool:
     def acquire(cls, path: Path, *, make: bool) -> Self | None:
         """Open the spool at `path`. Return None if another process holds it, or if it is missing and not `make`.
 
-        Raises DiskUnavailable.
+        Raise DiskUnavailable.
         """
         spool = cls()
         file = SpoolFile.acquire(path, spool._count, make=make)
@@ -92,7 +92,7 @@ class Spool:
         return spool
 
     def append(self, batch: Packed) -> None:
-        """Store `batch` durably. Raises DiskUnavailable.
+        """Store `batch` durably. Raise DiskUnavailable.
 
         After SpoolMalformed another file may take it.
         """
@@ -112,7 +112,7 @@ class Spool:
         """Return the next rows, in order, as many as one commit takes. After the last return none, then start again.
 
         They stay until they are removed. Damaged rows are moved to files. None are returned too if as many as one
-        commit takes could not be read: then the next call continues. Raises DiskUnavailable.
+        commit takes could not be read: then the next call continues. Raise DiskUnavailable.
         """
         rows: list[SpoolRow] = []
         damaged: list[_Damaged] = []
@@ -132,12 +132,12 @@ class Spool:
         self._cursor = 0
 
     def remove(self, rows: Sequence[SpoolRow]) -> None:
-        """Delete `rows`, which are stored elsewhere now. Raises DiskUnavailable if no new file can be made."""
+        """Delete `rows`, which are stored elsewhere now. Raise DiskUnavailable if no new file can be made."""
         current = [row for row in rows if row.epoch == self.file.epoch]
         self._delete_rows([row.id for row in current], sum(len(row.entries) for row in current))
 
     def move_to_file(self, row: SpoolRow, why: str) -> None:
-        """Move `row`, as it is stored, to a file next to the spool. Raises DiskUnavailable as `remove` does."""
+        """Move `row`, as it is stored, to a file next to the spool. Raise DiskUnavailable as `remove` does."""
         self._move_to_file(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
 
     def _count(self, db: sqlite3.Connection) -> None:

@@ -61,7 +61,7 @@ class FallbackStore:
         self._draining = self._background.start_task("drain", drainer.run)
 
     async def write(self, batch: Sequence[BatchEntry]) -> Destination:
-        """Make `batch` durable in Redis or on the local disk, and return where. Raises StoreUnavailable."""
+        """Make `batch` durable in Redis or on the local disk, and return where. Raise StoreUnavailable."""
         try:
             await self._redis.write(batch)
         except StoreUnavailable as exc:

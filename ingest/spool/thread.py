@@ -30,7 +30,7 @@ class SpoolThread:
     ) -> _Result:
         """Return what `function` returns, or raise what it raises.
 
-        Raises DiskUnavailable if it takes longer than TIMEOUT_SECONDS. The call then ends later, and until it has ended
+        Raise DiskUnavailable if it takes longer than TIMEOUT_SECONDS. The call then ends later, and until it has ended
         every further call raises DiskUnavailable.
         """
         if self._late is not None and not self._late.done():

@@ -49,7 +49,7 @@ class Backfill:
     ) -> Iterator[BackfillStep]:
         """Enqueue events in steps, and call `before_each` before each step. Works while it is iterated.
 
-        Raises redis.RedisError.
+        Raise redis.RedisError.
         """
         batch: list[tuple[Event, bytes]] = []
         batch_bytes = 0

@@ -109,7 +109,7 @@ class BulkActions:
         self._action_log = ActionLog(connection)
 
     def start(self, action: Action, work: Work, action_id: str = "") -> str:
-        """Record an action and what is to be done, and return its id; `run` does it. Raises AlreadyStarted."""
+        """Record an action and what is to be done, and return its id; `run` does it. Raise AlreadyStarted."""
         action_id = self._action_log.start(action, action_id)
         with self._connection.pipeline() as pipe:
             pipe.hset(keys.action_work(action_id), "work", _encode_work(action_id, work))
@@ -132,7 +132,7 @@ class BulkActions:
             self._connection.hset(keys.action_work(action_id), "stop", 1)
 
     def resume(self, action_id: str, who: str) -> str:
-        """Start the rest of a stopped action as a new action of `who`, and return its id. Raises NothingToResume."""
+        """Start the rest of a stopped action as a new action of `who`, and return its id. Raise NothingToResume."""
         state = self.get_state(action_id)
         if state is None or state.work is None or state.work.is_finished or state.is_running:
             raise NothingToResume

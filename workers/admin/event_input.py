@@ -25,7 +25,7 @@ class NoEvents(CallbacksError):
 
 
 def parse(text: bytes) -> list[Event]:
-    """Return the events in a callback's body, or in lines of JSON: events, dead letters or bodies. Raises NoEvents."""
+    """Return the events in a callback's body, or in lines of JSON: events, dead letters or bodies. Raise NoEvents."""
     if not text.strip():
         raise NoEvents("the file is empty")
     try:

@@ -99,7 +99,7 @@ class _HandlerFindings(Struct, frozen=True, kw_only=True):
 def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[HandlerEventStatuses]:
     """Return the status of events at each handler. `event_ids`: when each was received, in ms since 1970.
 
-    Raises redis.RedisError.
+    Raise redis.RedisError.
     """
     if not event_ids:
         return []
@@ -118,7 +118,7 @@ def find_event(connection: redis.Redis, event_id: str) -> list[HandlerEventStatu
 
     Nothing else is known of it, as when it was received. Return nothing for a text that is no event's id.
 
-    Raises redis.RedisError.
+    Raise redis.RedisError.
     """
     if not _EVENT_ID.fullmatch(event_id):
         return []

@@ -21,13 +21,13 @@ class NotForgotten(CallbacksError):
 
 
 def known_names(connection: redis.Redis) -> list[str]:
-    """Return the names of the handlers of which Redis knows anything. Raises redis.RedisError."""
+    """Return the names of the handlers of which Redis knows anything. Raise redis.RedisError."""
     subscribed = map(as_text, connection.hkeys(keys.SUBSCRIPTIONS))
     return sorted({*handler_states.known_names(connection), *subscribed})
 
 
 def forget(connection: redis.Redis, handler: str) -> None:
-    """Forget a handler. Raises NotForgotten, with what to do first, and redis.RedisError."""
+    """Forget a handler. Raise NotForgotten, with what to do first, and redis.RedisError."""
     queue = queues.delivery_queue(handler)
     script: Any = connection.register_script(scripts.load("allow_oom", "types", "arguments", "admin/forget"))
     reply = script(

@@ -99,7 +99,7 @@ class GiveUpStep:
 
 
 def _job_arguments(handler: str, job_id: str, stored: queue_jobs.StoredJob) -> list[Argument]:
-    """Return what the script needs of a job. Raises msgspec.MsgspecError or ValueError if it cannot be read."""
+    """Return what the script needs of a job. Raise msgspec.MsgspecError or ValueError if it cannot be read."""
     *_, attempt, encoded = stored.arguments()
     settled, finished = (as_text(value or b"") for value in stored.values[:2])
     error = sealed_field.unseal(keys.job(job_id), "error", stored.values[2] or b"").decode(errors="replace")

@@ -46,13 +46,13 @@ def list_entries(named: Sequence[str]) -> list[CatalogEntry]:
 def find_handler(name: str, named: Sequence[str], *, source: str | None = None) -> Handler:
     """Return the handler called `name`, from `source` (an entry or a module) or from all that `list_entries` returns.
 
-    Raises HandlerError, which lists the known handlers.
+    Raise HandlerError, which lists the known handlers.
     """
     return select_handler(name, list_entries(named)) if source is None else load_declared(source, name)
 
 
 def load_declared(source: str, name: str) -> Handler:
-    """Return the handler called `name` that an entry or a module declares. Raises HandlerError."""
+    """Return the handler called `name` that an entry or a module declares. Raise HandlerError."""
     handlers = {handler.name: handler for handler in registry.load([source])}
     if name not in handlers:
         meant = did_you_mean(name, handlers)
@@ -61,7 +61,7 @@ def load_declared(source: str, name: str) -> Handler:
 
 
 def select_handler(name: str, found: Sequence[CatalogEntry]) -> Handler:
-    """Return the handler called `name`, or the only one of the entry of that name. Raises HandlerError."""
+    """Return the handler called `name`, or the only one of the entry of that name. Raise HandlerError."""
     for one in found:
         if one.handler is not None and one.name == name:
             return one.handler

@@ -31,7 +31,7 @@ class HandlerState(Struct, frozen=True, kw_only=True):
 
 
 def read_states(connection: redis.Redis, found: Sequence[CatalogEntry]) -> list[HandlerState]:
-    """Return the state of the handlers found, then of the others that Redis knows. Raises redis.RedisError."""
+    """Return the state of the handlers found, then of the others that Redis knows. Raise redis.RedisError."""
     names = [one.handler.name for one in found if one.handler is not None]
     others = set(known_names(connection)) - set(names)
     return [
@@ -51,7 +51,7 @@ def _last_times(connection: redis.Redis, name: str) -> LastTimes:
 
 
 def known_names(connection: redis.Redis) -> list[str]:
-    """Return the names of the handlers that have a counter or a queue in Redis. Raises redis.RedisError."""
+    """Return the names of the handlers that have a counter or a queue in Redis. Raise redis.RedisError."""
     names = set(failure_list.handler_names(connection))
     prefix = keys.rq_queue(_DELIVER)
     for queue in connection.smembers(keys.RQ_QUEUES):

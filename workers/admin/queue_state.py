@@ -37,7 +37,7 @@ class QueueState(Struct, frozen=True, kw_only=True):
 
 
 def read_state(connection: redis.Redis, handler: str) -> QueueState:
-    """Return the state of a handler's queue. Raises redis.RedisError."""
+    """Return the state of a handler's queue. Raise redis.RedisError."""
     queue = queues.delivery_queue(handler)
     jobs = queue_jobs.read_jobs(connection, queue, atomic=False)
     with connection.pipeline(transaction=False) as pipe:
@@ -61,14 +61,14 @@ def read_state(connection: redis.Redis, handler: str) -> QueueState:
 
 
 def is_empty(connection: redis.Redis, handler: str) -> bool:
-    """Return whether no event of a handler waits, runs, or is scheduled. Raises redis.RedisError."""
+    """Return whether no event of a handler waits, runs, or is scheduled. Raise redis.RedisError."""
     return queue_jobs.is_empty(connection, queues.delivery_queue(handler))
 
 
 def has_fewer_than(connection: redis.Redis, handler: str, limit: int) -> bool:
     """Return whether fewer than `limit` events are in a handler's queue, without the running and scheduled ones.
 
-    Raises redis.RedisError.
+    Raise redis.RedisError.
     """
     # Every job holds an event, so `limit` jobs are at least as many events.
     ids = queue_jobs.list_waiting(connection, queues.delivery_queue(handler), 0, limit - 1)

@@ -32,7 +32,7 @@ class RetryCursor(Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor that `text` stands for. Raises ValueError."""
+        """Return the cursor that `text` stands for. Raise ValueError."""
         found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)-([0-9a-f]{1,64})", text)
         if found is None:
             raise ValueError("not a cursor")

@@ -58,7 +58,7 @@ class ForgottenNumbers:
 
 
 def read(connection: redis.Redis) -> ForgottenNumbers | None:
-    """Return the numbers that are forgotten now; None if there are none. Raises redis.RedisError."""
+    """Return the numbers that are forgotten now; None if there are none. Raise redis.RedisError."""
     fields: dict[bytes, bytes] = connection.hgetall(keys.FORGOTTEN)  # type: ignore[assignment] # not a coroutine here
     now = time.time()
     digests = [as_text(name) for name, end in fields.items() if name != _KEY_FIELD.encode() and float(end) > now]

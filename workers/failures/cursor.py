@@ -36,7 +36,7 @@ class Cursor(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor that `text` stands for. Raises ValueError."""
+        """Return the cursor that `text` stands for. Raise ValueError."""
         found = re.fullmatch(r"([0-9]{1,15})-([0-9A-Za-z_-]{1,64})", text)
         if found is None:
             raise ValueError("not a cursor")

@@ -138,7 +138,7 @@ def parse_dead_letter_summary(handler: str, event_id: str, values: Sequence[byte
 
 
 def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetter:
-    """Return a dead letter from its values. Raises StillUnreadable if its event is a newer release's, or sealed."""
+    """Return a dead letter from its values. Raise StillUnreadable if its event is a newer release's, or sealed."""
     fields = dict(zip(DEAD_LETTER_FIELDS, values, strict=True))
     event = _decode_event(fields["event"])
     return DeadLetter(

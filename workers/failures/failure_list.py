@@ -75,11 +75,11 @@ def dead_letters_of(handler: str) -> FailureList:
 
 
 def handler_names(connection: redis.Redis) -> list[str]:
-    """Return the names of all handlers that ever had an event. Raises redis.RedisError."""
+    """Return the names of all handlers that ever had an event. Raise redis.RedisError."""
     return keys.handler_names(map(as_text, connection.hkeys(keys.COUNTS)))
 
 
 def all_lists(connection: redis.Redis) -> Iterator[FailureList]:
-    """Yield all lists, also of handlers that are no longer configured. Raises redis.RedisError."""
+    """Yield all lists, also of handlers that are no longer configured. Raise redis.RedisError."""
     yield QUARANTINE
     yield from map(dead_letters_of, handler_names(connection))

@@ -41,7 +41,7 @@ class ReplayScript:
         self._script = connection.register_script(scripts.load("types", "enqueue", "failures/replay"))
 
     def run(self, failure_list: FailureList, plans: Sequence[tuple[str, ReplayPlan]]) -> list[bool]:
-        """Replay the failures of these ids; return for each whether it was there. Raises redis.RedisError."""
+        """Replay the failures of these ids; return for each whether it was there. Raise redis.RedisError."""
         with self._connection.pipeline(transaction=False) as pipe:
             for failure_id, plan in plans:
                 self._script(keys=_keys(failure_list, failure_id), args=_arguments(failure_id, plan), client=pipe)
@@ -49,7 +49,7 @@ class ReplayScript:
 
 
 def plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[bytes]) -> ReplayPlan:
-    """Return how a failure is replayed, from its fields. Raises StillUnreadable."""
+    """Return how a failure is replayed, from its fields. Raise StillUnreadable."""
     if failure_list.handler is None:
         return _plan_expansion(failure.parse_quarantined_callback(failure_id, values))
     return _plan_delivery(failure.parse_dead_letter(failure_list.handler, failure_id, values))
@@ -77,7 +77,7 @@ def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
 
 
 def _read(callback: QuarantinedCallback) -> list[Accepted]:
-    """Return what the body reads as now, with the headers that are known of it. Raises StillUnreadable."""
+    """Return what the body reads as now, with the headers that are known of it. Raise StillUnreadable."""
     error = StillUnreadable()
     for body in plain_forms(callback.body, callback.headers):
         try:

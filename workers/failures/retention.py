@@ -59,7 +59,7 @@ class FailureTrimmer:
     def tick(self) -> None:
         """Trim if it is due, for at most half a second; an error in one list does not stop the others.
 
-        Raises redis.RedisError if Redis is unavailable, otherwise an ExceptionGroup.
+        Raise redis.RedisError if Redis is unavailable, otherwise an ExceptionGroup.
         """
         if not self.is_due:
             return
@@ -129,7 +129,7 @@ class TrimScript:
     def run(self, failure_list: FailureList, *, until_ms: float, max_bytes: int | None = None) -> TrimResult:
         """Drop at most a few hundred failures: those up to `until_ms`, and the oldest while all exceed `max_bytes`.
 
-        Without `max_bytes` only the time counts. Raises redis.RedisError.
+        Without `max_bytes` only the time counts. Raise redis.RedisError.
         """
         limit = _NO_LIMIT if max_bytes is None else max_bytes
         arguments: list[Any] = [*failure_list.drop_arguments, _FAILURES_PER_CALL, until_ms, limit]

@@ -37,7 +37,7 @@ class SearchCursor(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor that `text` stands for. Raises ValueError."""
+        """Return the cursor that `text` stands for. Raise ValueError."""
         name, _, cursor = text.partition(" ")
         return cls(name, Cursor.parse(cursor) if cursor else None)
 
@@ -63,7 +63,7 @@ class SearchPage(Struct, frozen=True):
 
 
 def search(connection: redis.Redis, wanted: str, *, start: SearchCursor | None = None) -> SearchPage:
-    """Return the failures that contain an id or a number as a whole word. Raises redis.RedisError.
+    """Return the failures that contain an id or a number as a whole word. Raise redis.RedisError.
 
     A phone number is found in any spelling.
     """

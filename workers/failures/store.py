@@ -102,12 +102,12 @@ class FailureStore:
         return _require_found(values)[0]
 
     def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
-        """Return one quarantined callback. Raises FailureNotFound."""
+        """Return one quarantined callback. Raise FailureNotFound."""
         ((_, values),) = read_fields(self._connection, QUARANTINE, [failure_id], failure.QUARANTINED_CALLBACK_FIELDS)
         return failure.parse_quarantined_callback(failure_id, _require_found(values))
 
     def read_dead_letter(self, handler: str, event_id: str) -> DeadLetter:
-        """Return one dead letter. Raises FailureNotFound and StillUnreadable."""
+        """Return one dead letter. Raise FailureNotFound and StillUnreadable."""
         ((_, values),) = read_fields(self._connection, dead_letters_of(handler), [event_id], failure.DEAD_LETTER_FIELDS)
         return failure.parse_dead_letter(handler, event_id, _require_found(values))
 
@@ -198,7 +198,7 @@ class FailureStore:
 def read_fields(
     connection: redis.Redis, failure_list: FailureList, ids: Iterable[str], names: Sequence[str]
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Yield these fields of these failures, each with its id; None for each missing field. Raises redis.RedisError.
+    """Yield these fields of these failures, each with its id; None for each missing field. Raise redis.RedisError.
 
     What is sealed is opened; a field that cannot be is `sealed_field.Unopened`.
     """

@@ -1,4 +1,4 @@
-"""A run claims jobs: the one that RQ has popped, and as many of those waiting behind it as fit.
+"""A run claims jobs: the one that RQ has popped, as many of those waiting behind it as fit, and more while it lasts.
 
 Each step is one Lua script, so a job is always either in its queue or on the list of exactly one run. What the claimed
 jobs hold is read afterwards.

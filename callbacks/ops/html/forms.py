@@ -46,7 +46,7 @@ def field(request: Request, name: str) -> str:
 
 
 async def parse(scope: Scope, receive: Receive, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read the body, store its fields for `fields`, and return the body. Raises FormError."""
+    """Read the body, store its fields for `fields`, and return the body. Raise FormError."""
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != _TYPE:
         raise FormError(f"A form must be {_TYPE}.", 415)

@@ -74,7 +74,7 @@ class NoticeStore:
     def update(self, change: Callable[[Document], Document], *, as_sender: bool = True) -> Document:
         """Replace the document by what `change` makes of it, and return that. `change` may be called several times.
 
-        Raises LeaseLost if this process does not have the lease, unless `as_sender` is false.
+        Raise LeaseLost if this process does not have the lease, unless `as_sender` is false.
         """
 
         def run(pipe: Any) -> Document:

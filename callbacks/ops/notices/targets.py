@@ -42,7 +42,7 @@ class NoticeTarget:
 
 
 def read_targets(settings: Settings) -> list[NoticeTarget]:
-    """Return the targets, no two of them equal. Raises ConfigurationError, which shows no URL and no secret."""
+    """Return the targets, no two of them equal. Raise ConfigurationError, which shows no URL and no secret."""
     if not settings.notify:
         return []
     if any(importlib.util.find_spec(module) is None for module in _MODULES):

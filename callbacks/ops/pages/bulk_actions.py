@@ -37,12 +37,12 @@ class BulkActionRunner:
         self._limited_log = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 
     def start(self, action: Action, work: Work, action_id: str) -> None:
-        """Start an action and run it in the background. Raises TooManyActions and AlreadyStarted."""
+        """Start an action and run it in the background. Raise TooManyActions and AlreadyStarted."""
         self._require_room()
         self._submit(self._actions.start(action, work, action_id))
 
     def resume(self, action_id: str, who: str) -> str:
-        """Resume a stopped action for `who`; return the new id. Raises TooManyActions and NothingToResume."""
+        """Resume a stopped action for `who`; return the new id. Raise TooManyActions and NothingToResume."""
         self._require_room()
         rest = self._actions.resume(action_id, who)
         self._submit(rest)

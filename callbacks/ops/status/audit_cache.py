@@ -46,7 +46,7 @@ class AuditCache:
         """Return the last conclusive balance, a new one if it is due; None if there is none yet.
 
         `jobs` is how many there are now. While events move a difference means nothing, and the balance before is
-        kept. Raises redis.RedisError.
+        kept. Raise redis.RedisError.
         """
         with self._lock:
             if time.monotonic() >= self._next_at and jobs <= MAX_JOBS:

@@ -25,7 +25,7 @@ class DamagedValues:
     def reply(self, key: str, reply: Any, default: T) -> T:
         """Return the reply of Redis to a command on `key`, the default if the key is of another type.
 
-        Raises redis.RedisError.
+        Raise redis.RedisError.
         """
         if isinstance(reply, redis.RedisError):
             if not is_wrong_type(reply):

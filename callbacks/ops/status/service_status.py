@@ -184,7 +184,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
 
 
 def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache | None = None) -> ServiceStatus:
-    """Return the current status, as far as Redis has it. Raises redis.RedisError.
+    """Return the current status, as far as Redis has it. Raise redis.RedisError.
 
     A caller that reads it repeatedly passes an `AuditCache` of AUDIT_EVERY_SECONDS, which limits how often the audit
     runs. Without one it runs each time, unless very many jobs wait.

@@ -29,7 +29,7 @@ _RECENT_FAILURE_SECONDS: Final = 3600
 
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
-    """Read a snapshot; of a damaged value it has the key in `damaged`. Raises redis.RedisError."""
+    """Read a snapshot; of a damaged value it has the key in `damaged`. Raise redis.RedisError."""
     damaged = DamagedValues()
     first, answers = _read_first(connection, damaged)
     info: dict[str, Any] = {}

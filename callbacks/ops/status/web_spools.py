@@ -85,7 +85,7 @@ async def _read_address(at: HostPort) -> WebSpool:
 
 
 async def _fetch(at: HostPort) -> str:
-    """Return the body of GET /metrics. Raises OSError, and ValueError if it is no such thing."""
+    """Return the body of GET /metrics. Raise OSError, and ValueError if it is no such thing."""
     reader, writer = await asyncio.open_connection(at.host, at.port)
     try:
         writer.write(f"GET /metrics HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n".encode())
@@ -101,7 +101,7 @@ async def _fetch(at: HostPort) -> str:
 
 
 def _parse(address: str, text: str) -> WebSpool:
-    """Return what the metrics say. Raises KeyError if they are not those of a web process."""
+    """Return what the metrics say. Raise KeyError if they are not those of a web process."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     plain = {sample.name: sample.value for sample in samples if not sample.labels}
 

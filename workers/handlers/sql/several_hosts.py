@@ -15,7 +15,7 @@ _HOST: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?
 
 
 def as_options(rest: str) -> str:
-    """Return what follows `://` of a URL, with several hosts as options. Raises ValueError if one cannot be read."""
+    """Return what follows `://` of a URL, with several hosts as options. Raise ValueError if one cannot be read."""
     parts = _ADDRESS.fullmatch(rest)
     if parts is None or "," not in parts["hosts"]:
         return rest
