@@ -32,7 +32,8 @@ MAX_BYTES: Final = 1 << 20
 LOAD_CALLBACKS: Final = 24
 COOLDOWN_SECONDS: Final = 0.002
 
-_UNEXPECTED: Final = "unexpected error while it was stored"
+# What is said of an entry with which our own code fails.
+UNEXPECTED: Final = "unexpected error while it was stored"
 
 
 class Store(Protocol):
@@ -102,7 +103,7 @@ class GroupCommit:
                 await self._commit(batch)
             except BaseException:
                 # They are in no queue any more, so nothing else would answer them.
-                _fail(batch, StoreUnavailable(_UNEXPECTED))
+                _fail(batch, StoreUnavailable(UNEXPECTED))
                 raise
             if len(batch) >= LOAD_CALLBACKS:
                 await asyncio.sleep(began + COOLDOWN_SECONDS - time.monotonic())
@@ -110,7 +111,7 @@ class GroupCommit:
     def fail_pending(self) -> None:
         """Raise StoreUnavailable in all that wait, as `run` has failed: they shall not wait until it works again."""
         waiting, self._waiting = self._waiting, deque()
-        _fail(waiting, StoreUnavailable(_UNEXPECTED))
+        _fail(waiting, StoreUnavailable(UNEXPECTED))
 
     def close(self) -> None:
         """Accept nothing more. `run` returns when all that waits was answered."""
@@ -139,7 +140,7 @@ class GroupCommit:
                 raise
             log.unexpected_error("commit", exc)
             if len(batch) == 1:
-                _fail(batch, StoreUnavailable(_UNEXPECTED))
+                _fail(batch, StoreUnavailable(UNEXPECTED))
                 return
             # One of them may have caused it, so each is tried alone.
             for waiting in batch:

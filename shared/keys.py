@@ -106,6 +106,7 @@ BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
 # A pause whose time is over ends with the first event that is tried. If none comes for this long, or the handler is
 # gone, it ends by itself, and the next one is a new pause.
 PAUSE_KEPT_SECONDS: Final = DAY_SECONDS
+PAUSE_KEPT_MS: Final = PAUSE_KEPT_SECONDS * 1000
 # Some MiB of operators' actions, at most those of the last year.
 ACTIONS_KEPT: Final = 5000
 ACTION_SECONDS: Final = retention.MAX_ACTION_DAYS * DAY_SECONDS

@@ -7,11 +7,10 @@ stored twice; the workers recognise the second as a repetition. It is refused on
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
 
 from ingest import log
 from ingest.durability_gate import CommitGate
-from ingest.group_commit import BatchEntry, Destination, Store
+from ingest.group_commit import UNEXPECTED, BatchEntry, Destination, Store
 from ingest.shutdown import cancel
 from ingest.spool.drainer import SpoolDrainer
 from ingest.spool.folder import SpoolFolder
@@ -19,8 +18,6 @@ from ingest.spool.report import SpoolReport
 from ingest.spool.thread import SpoolThread
 from shared.background import Background
 from shared.errors import StoreUnavailable
-
-_UNEXPECTED: Final = "unexpected error while it was stored"
 
 
 class FallbackStore:
@@ -69,8 +66,8 @@ class FallbackStore:
             await self._spool(batch, exc)
         except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
             log.unexpected_error("redis", exc)
-            self.report.redis_refused(_UNEXPECTED)
-            await self._spool(batch, StoreUnavailable(_UNEXPECTED))
+            self.report.redis_refused(UNEXPECTED)
+            await self._spool(batch, StoreUnavailable(UNEXPECTED))
         else:
             self.report.redis_accepted()
             return "redis"

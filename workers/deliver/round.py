@@ -260,7 +260,7 @@ def _read_events(
     """Return the indices of the events that can be read, and the events; and the indices of the others, with why."""
     try:
         return indices, stored_events.decode(encoded, indices), []
-    except Exception:  # noqa: BLE001 # one of them: the loop finds out which one
+    except Exception:  # noqa: BLE001 # of one of them: so each is read alone
         found = [(index, _read_event(encoded[index])) for index in indices]
     failed = [(index, event) for index, event in found if isinstance(event, InternalError)]
     readable = [(index, event) for index, event in found if not isinstance(event, InternalError)]

@@ -6,7 +6,7 @@ changes nothing.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import redis
 from msgspec import Struct
@@ -28,8 +28,6 @@ from workers.runtime.settlement import (
     flatten,
     settlement_arguments,
 )
-
-_PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 
 
 class SettleResult(Struct, frozen=True):
@@ -95,7 +93,7 @@ class SettleStep:
         )
         append_list(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flatten(j.fields)) for j in later])
         reason = sealed_field.seal(keys.paused(handler), "reason", change.reason)
-        arguments += (change.kind, math.ceil(change.after_seconds * 1000), reason, change.by, _PAUSE_KEPT_MS)
+        arguments += (change.kind, math.ceil(change.after_seconds * 1000), reason, change.by, keys.PAUSE_KEPT_MS)
         log_bytes = 0 if self._log_limit is None else self._log_limit.read_bytes()
         texts = {} if attempts is None or not log_bytes else attempts.encode()
         arguments += delivery_log.step_arguments(texts, log_bytes=log_bytes)

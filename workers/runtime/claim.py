@@ -6,7 +6,7 @@ jobs hold is read afterwards.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import redis
 from msgspec import Struct
@@ -17,8 +17,6 @@ from workers.runtime import completion_journal, scripts
 from workers.runtime.run_errors import HandlerPaused, StaleRun
 
 log = get_logger("callbacks.worker")
-
-_PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 
 
 class ClaimedJob(Struct, frozen=True):
@@ -70,7 +68,7 @@ class ClaimStep:
         """
         settled, *rest = self._claim(
             keys=self._keys(job_id),
-            args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, self._probe_ms, _PAUSE_KEPT_MS],
+            args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, self._probe_ms, keys.PAUSE_KEPT_MS],
         )
         if settled is None:
             raise StaleRun
