@@ -142,6 +142,11 @@ class Harness:
             worker = self.worker(queue, connection=connection, name=name, journal=journal)
             worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
+    def enter_as_running(self, job_id: str, worker: str) -> list[Any]:
+        """Write into a job that `worker` runs it, and return its arguments."""
+        self.connection.hset(keys.job(job_id), mapping={"status": "started", "worker_name": worker})
+        return queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))
+
     def waiting_jobs(self, queue: str) -> list[str]:
         """Return the ids of the jobs that wait in a queue, first to last."""
         return [job_id.decode() for job_id in self.connection.lrange(keys.rq_queue(queue), 0, -1)]

@@ -103,15 +103,15 @@ class Deliverer:
         job's next run.
         """
         for claimed_jobs in cooldown.rounds(
-            partial(self._claim, job_id, arguments),
+            partial(self._claim, job_id, worker, arguments),
             partial(self._prefetcher.claim_next, job_id, worker),
             is_stopping=self._is_stopping,
         ):
             self._deliver(Round(claimed_jobs, job_id=job_id, worker=worker))
 
-    def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
+    def _claim(self, job_id: str, worker: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
         try:
-            return self._prefetcher.claim(job_id, arguments)
+            return self._prefetcher.claim(job_id, worker, arguments)
         except HandlerPaused as exc:
             raise self._handler_paused() from exc
 

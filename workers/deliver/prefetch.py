@@ -44,10 +44,14 @@ class Prefetcher:
         self._handler = handler
         self._seconds_per_event: float | None = None
 
-    def claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
+    def claim(self, job_id: str, worker: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
         """Claim the running job and those behind it. Raise what `ClaimStep.claim` does."""
         return self._claim_step.claim(
-            job_id=job_id, own_arguments=arguments, max_items=self._prefetch_count(), max_bytes=MAX_BYTES
+            job_id=job_id,
+            worker=worker,
+            own_arguments=arguments,
+            max_items=self._prefetch_count(),
+            max_bytes=MAX_BYTES,
         )
 
     def claim_next(self, job_id: str, worker: str) -> list[ClaimedJob]:

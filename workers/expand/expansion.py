@@ -84,7 +84,7 @@ class Expander:
         """
         limits = {"max_items": MAX_ITEMS, "max_bytes": MAX_BYTES}
         for claimed_jobs in cooldown.rounds(
-            partial(self._claim_step.claim, job_id=job_id, own_arguments=arguments, **limits),
+            partial(self._claim_step.claim, job_id=job_id, worker=worker, own_arguments=arguments, **limits),
             partial(self._claim_step.claim_more, job_id=job_id, worker=worker, **limits),
             is_stopping=self._is_stopping,
         ):

@@ -60,15 +60,25 @@ class ClaimStep:
         self._claim_more = connection.register_script(scripts.load(*fragments, "claim_more"))
         self._release = connection.register_script(scripts.load("allow_oom", "types", "release"))
 
-    def claim(self, *, job_id: str, own_arguments: Sequence[Any], max_items: int, max_bytes: int) -> list[ClaimedJob]:
+    def claim(
+        self, *, job_id: str, worker: str, own_arguments: Sequence[Any], max_items: int, max_bytes: int
+    ) -> list[ClaimedJob]:
         """Claim the running job and those waiting behind it, up to the limits; return all of them, that job first.
 
-        A job that this release cannot read goes to the end of the queue, where it will run alone. Raise StaleRun if the
-        running job is gone, and HandlerPaused while the handler is paused.
+        A job that this release cannot read goes to the end of the queue, where it will run alone. Raise StaleRun if
+        `worker` does not run the job any more, and HandlerPaused while the handler is paused.
         """
         settled, *rest = self._claim(
             keys=self._keys(job_id),
-            args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, self._probe_ms, keys.PAUSE_KEPT_MS],
+            args=[
+                max_items,
+                max_bytes,
+                keys.job(""),
+                keys.COALESCED_PREFIX,
+                worker,
+                self._probe_ms,
+                keys.PAUSE_KEPT_MS,
+            ],
         )
         if settled is None:
             raise StaleRun

@@ -6,10 +6,17 @@
 -- KEYS  1 the queue's list   2 list of the coalesced jobs   3 the running job's hash   4 the handler's pause, if
 --       the queue is a handler's
 -- ARGV  1 max items   2 max bytes of data   3 prefix of a job's hash   4 prefix of a list of coalesced jobs
+--       5 the name of the run's worker
 local max_items, max_bytes, prefix, coalesced_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local items, bytes = 0, 0
 local result = {}
 local claimed = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
+
+-- Returns whether the worker still runs the job. If not, the one that has taken it over would not know of what is claimed.
+local function holds_job()
+  local status, worker = unpack(redis.call('HMGET', KEYS[3], 'status', 'worker_name'))
+  return status == 'started' and worker == ARGV[5] and redis.call('HEXISTS', KEYS[3], 'data') == 1
+end
 
 local function read_job(id)
   local key = prefix .. id

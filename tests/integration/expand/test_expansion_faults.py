@@ -128,15 +128,15 @@ def test_two_processes_that_expand_one_batch_of_many_chunks_lose_and_double_noth
 def test_a_run_whose_job_another_worker_owns_ends_without_effect(harness: Harness) -> None:
     harness.accept(status(record("1")))
     job_id = harness.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
-    arguments = queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data"))
+    arguments = harness.enter_as_running(job_id, "other")
     stale, other = (
         expansion.Expander(connection=harness.connection, handlers=harness.handlers, dedupe_seconds=60)
         for _ in range(2)
     )
     step = stale._claim_step
-    claimed = step.claim(job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
+    claimed = step.claim(job_id=job_id, worker="other", own_arguments=arguments, max_items=1, max_bytes=1)
 
-    other.run(job_id=job_id, worker="", arguments=arguments)
+    other.run(job_id=job_id, worker="other", arguments=arguments)
     step.claim = lambda **_: claimed  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
         stale.run(job_id=job_id, worker="", arguments=arguments)

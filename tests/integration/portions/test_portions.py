@@ -209,7 +209,8 @@ def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(
             Round(
                 ClaimStep(harness.connection, "deliver-h0").claim(
                     job_id=job_id,
-                    own_arguments=queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data")),
+                    worker="",
+                    own_arguments=harness.enter_as_running(job_id, ""),
                     max_items=1,
                     max_bytes=1,
                 ),

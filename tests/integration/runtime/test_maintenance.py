@@ -155,10 +155,10 @@ def test_what_was_finished_is_recorded_at_each_job_even_if_another_moved_the_run
         run, to="front", finished={first: frozenset([0]), second: frozenset([1]), "gone": frozenset([0])}
     )
 
-    arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
     harness.connection.lpop(keys.rq_queue(QUEUE))
+    arguments = harness.enter_as_running(first, "other")
     claimed_jobs = ClaimStep(harness.connection, QUEUE).claim(
-        job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
+        job_id=first, worker="other", own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
     assert [claimed.finished for claimed in claimed_jobs] == [{0}, {1}], "who takes a job along knows it too"
     assert not harness.connection.exists(keys.job("gone"))
@@ -169,11 +169,11 @@ def test_a_job_with_which_a_worker_died_is_never_coalesced(harness: Harness) -> 
     accept_and_expand(harness, "2")
     first, second = harness.waiting_jobs(QUEUE)
     harness.connection.hset(keys.job(second), "deaths", 1)
-    harness.connection.lpop(keys.rq_queue(QUEUE))
 
-    arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
+    harness.connection.lpop(keys.rq_queue(QUEUE))
+    arguments = harness.enter_as_running(first, "other")
     claimed_jobs = ClaimStep(harness.connection, QUEUE).claim(
-        job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
+        job_id=first, worker="other", own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
 
     assert [claimed.job_id for claimed in claimed_jobs] == [first]
