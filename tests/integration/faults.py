@@ -6,6 +6,7 @@ one command, or one pipeline, on its way to Redis and back.
     killed   the process dies (SIGKILL) before the exchange; dying after it is the same as before the next
     unsent   the connection breaks before the exchange
     lost     the connection breaks after it, before the answer is read
+    frozen   the process stands still after it, before the answer is read, until another has its work
 """
 
 import logging
@@ -24,18 +25,21 @@ import redis
 
 from tests.integration import recorders
 from tests.integration.harness import Harness, declaration_of, open_harness, worker_name
-from workers.deliver import prefetch, retries
+from workers.deliver import lease_check, prefetch, retries
 from workers.expand import expansion
 from workers.runtime import maintenance, redis_retry
 from workers.runtime import worker as rq_worker
 from workers.runtime.journal_folder import JournalFolder
 
-Fault: TypeAlias = Literal["killed", "unsent", "lost"]
+Fault: TypeAlias = Literal["killed", "unsent", "lost", "frozen"]
+# Those after which the run, or the next, goes on by itself.
 FAULTS: Final[tuple[Fault, ...]] = ("killed", "unsent", "lost")
 
 # No multiple of 2 or 3: the exchanges of a journey repeat themselves in small rounds.
 _STRIDE: Final = 7
 _PAUSE_SECONDS: Final = 0.01
+# Longer than what a worker that tries this fault takes for a standstill.
+_FROZEN_SECONDS: Final = 0.3
 _MAX_SECONDS: Final = 60.0
 
 _processes = multiprocessing.get_context("forkserver")
@@ -52,7 +56,7 @@ class Faulty(_Connection):  # type: ignore[misc]
     count = popped = 0
     at = 0
     fault: Fault = "killed"
-    _lost = False
+    _lost = _frozen = False
 
     @classmethod
     def die_next(cls) -> None:
@@ -69,10 +73,14 @@ class Faulty(_Connection):  # type: ignore[misc]
             if Faulty.fault == "unsent":
                 self.disconnect()
                 raise redis.ConnectionError("cut before it was sent")
-            self._lost = True
+            self._lost, self._frozen = Faulty.fault == "lost", Faulty.fault == "frozen"
         super().send_packed_command(command, check_health)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        if self._frozen:
+            self._frozen = False
+            _file("frozen").touch()
+            _wait_until(_file("thawed").exists)
         if self._lost:
             self._lost = False
             time.sleep(_PAUSE_SECONDS)  # by now Redis has carried it out
@@ -124,6 +132,19 @@ class StageRun:
         name = worker_name(self._queue)
         self._run(at, fault, name)
         self.requeue_leftovers(name)
+
+    def run_frozen_while_another_takes_over(self, at: int) -> None:
+        """Run frozen; have what it holds given back, as when its lease has ended, and run that here; let it go on."""
+        for file in (_file("frozen"), _file("thawed")):
+            file.unlink(missing_ok=True)
+        process = self.start(at, "frozen")
+        # It may need fewer exchanges than the undisturbed run.
+        _wait_until(lambda: _file("frozen").exists() or not process.is_alive())
+        time.sleep(_FROZEN_SECONDS)
+        self.requeue_leftovers(process.name)
+        self.run()
+        _file("thawed").touch()
+        join_all([process])
 
     def killed(self, process: "multiprocessing.process.BaseProcess") -> None:
         """Kill a run that was started, and have what it left behind given back."""
@@ -187,7 +208,8 @@ def points_to_try(points: range, fault: Fault, *, turn: int = 0) -> range:
     """
     if "CHAOS_SECONDS" in os.environ:
         return points
-    return points[(FAULTS.index(fault) + turn * len(FAULTS)) % _STRIDE :: _STRIDE]
+    first = FAULTS.index(fault) if fault in FAULTS else 0
+    return points[(first + turn * len(FAULTS)) % _STRIDE :: _STRIDE]
 
 
 def check_at_once(monkeypatch: Any) -> None:
@@ -221,6 +243,8 @@ def _work(
         retries.backoff_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
     if max_items is not None:
         expansion.MAX_ITEMS = prefetch.MAX_ITEMS = max_items  # type: ignore[misc]
+    if fault == "frozen":
+        lease_check._STANDSTILL_SECONDS = _FROZEN_SECONDS / 2  # type: ignore[misc]
     Faulty.at, Faulty.fault = at, fault
     harness = Harness(url, *handlers, journals=journals())
     harness.connection.connection_pool.connection_class = Faulty
@@ -235,6 +259,19 @@ def _run_stage(harness: Harness, stage: str, handlers: Sequence[Callable[..., An
         harness.expand(name=name)
     else:
         harness.deliver(next(handler for handler in handlers if declaration_of(handler).name == stage), name=name)
+
+
+def _file(name: str) -> Path:
+    """Return a file in the folder of the recorders' file, by which a frozen process and its test know of each other."""
+    return Path(os.environ[recorders.VARIABLE]).with_name(name)
+
+
+def _wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _MAX_SECONDS
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not come about")
+        time.sleep(_PAUSE_SECONDS)
 
 
 def join_all(processes: Sequence["multiprocessing.process.BaseProcess"]) -> None:

@@ -27,6 +27,7 @@ from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Watchdog
 from workers.deliver.delivery_log import LogLimit
 from workers.deliver.failure_ladder import CallOutcomes, FailureLadder, ends_run
+from workers.deliver.lease_check import LeaseCheck
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.round import Round
 from workers.deliver.settle import SettleStep
@@ -74,6 +75,7 @@ class Deliverer:
         self._activity = activity
         self._prefetcher = Prefetcher(connection, handler)
         self._is_stopping = is_stopping
+        self._lease_check = LeaseCheck(connection, is_stopping=is_stopping)
         self._failure_limit = FailureLimit(Headroom(partial(headroom.read_memory, connection)))
         self._ladder = FailureLadder(
             handler,
@@ -104,20 +106,26 @@ class Deliverer:
         """
         for claimed_jobs in cooldown.rounds(
             partial(self._claim, job_id, worker, arguments),
-            partial(self._prefetcher.claim_next, job_id, worker),
+            partial(self._claim_next, job_id, worker),
             is_stopping=self._is_stopping,
         ):
             self._deliver(Round(claimed_jobs, job_id=job_id, worker=worker))
 
     def _claim(self, job_id: str, worker: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
+        self._lease_check.begin()
         try:
             return self._prefetcher.claim(job_id, worker, arguments)
         except HandlerPaused as exc:
             raise self._handler_paused() from exc
 
+    def _claim_next(self, job_id: str, worker: str) -> list[ClaimedJob]:
+        self._lease_check.begin()
+        return self._prefetcher.claim_next(job_id, worker)
+
     def _deliver(self, round_: Round) -> None:
         try:
             self._begin_events(round_, range(len(round_.events)))
+            self._lease_check.check(round_.job_id, round_.worker)
             self._call(round_)
             self._finish(round_)
         finally:
@@ -158,6 +166,7 @@ class Deliverer:
                     ):
                         self._watchdog.disarm()  # Redis may be unavailable for any time
                         self._settler.settle(round_)
+                        self._lease_check.check(round_.job_id, round_.worker)
                         self._watchdog.arm()
             finally:
                 self._watchdog.disarm()
@@ -185,6 +194,7 @@ class Deliverer:
         positions = round_.add(claimed_jobs)
         if claimed_jobs:
             self._begin_events(round_, positions)
+        self._lease_check.check(round_.job_id, round_.worker)
         self._watchdog.arm()
         return positions
 
