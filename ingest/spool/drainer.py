@@ -63,11 +63,15 @@ class SpoolDrainer:
         return self._gate.blocked_reason is None and not self._report.redis_refused_within(PAUSE_SECONDS)
 
     async def _check_folder(self) -> None:
-        await self._thread.run(self._folder.take_over_orphans)
-        self._report.leftovers_found()
-        if self._report.state == "failing":
-            await self._thread.run(self._folder.probe)
-            self._report.disk_recovered()
+        try:
+            await self._thread.run(self._folder.take_over_orphans)
+            self._report.leftovers_found()
+            if self._report.state == "failing":
+                await self._thread.run(self._folder.probe)
+                self._report.disk_recovered()
+        except StoreUnavailable as exc:
+            # What a disk holds can be drained, though nothing more can be written to it.
+            self._report.failed(exc)
 
     async def _drain_batch(self) -> bool:
         """Drain one batch. Return whether any of it is in Redis now. Raise StoreUnavailable if the disk fails."""

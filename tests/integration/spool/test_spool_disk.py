@@ -151,6 +151,21 @@ def test_a_full_disk_is_drained_and_its_space_is_freed(
     assert spool_of(web)["waiting_callbacks"] == 1
 
 
+def test_a_disk_that_can_only_be_read_is_drained(start_web: StartWeb, start_redis: StartRedis, tmp_path: Path) -> None:
+    port = free_port()
+    folder = tmp_path / "spool"
+    at_each_turn = f"{HURRIED}ingest.spool.drainer.CHECK_SECONDS = 0.0\n"
+    web = start_web(f"redis://127.0.0.1:{port}/0", prelude=at_each_turn, CALLBACKS_SPOOL_DIR=str(folder))
+    acknowledged = [large(number) for number in range(8)]
+    assert {web.post(body).status_code for body in acknowledged} == {200}
+    limit_files(web.process.pid, (folder / "spool-0.db-wal").stat().st_size)
+    assert web.post(large(8)).status_code == 503
+    assert spool_of(web)["detail"].startswith("failing: SQLITE_")
+    server = start_redis(port=port)
+    until(lambda: drained(web))
+    assert missing(server, acknowledged) == set()
+
+
 def test_a_full_spool_survives_a_kill(small_disk: Path, start_web: StartWeb, start_redis: StartRedis) -> None:
     port = free_port()
     folder = small_disk / "spool"
