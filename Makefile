@@ -81,7 +81,7 @@ api: .venv/.test  ## thousands of requests to /api, made from its OpenAPI docume
 
 # They try a seventh of their points in `make tests`.
 FAULTS := $(addprefix tests/integration/,deliver/test_delivery_faults.py deliver/test_delivery_prefetch.py \
-	deliver/test_pause_faults.py expand/test_expansion_faults.py)
+	deliver/test_frozen_workers.py deliver/test_pause_faults.py expand/test_expansion_faults.py)
 
 chaos: .venv/.test  ## break everything on purpose, for half an hour (CHAOS_SECONDS of random kills, CHAOS_SEED)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos $(FAULTS) --deselect tests/chaos/test_soak.py
