@@ -41,7 +41,11 @@ def iterate(connection: redis.Redis, queue: str, *fields: str, known: set[str] |
         if not holders:
             return
         known.update(holders)
-        yield from _read(connection, holders, fields)
+        for job_id, stored in queue_jobs.iterate_stored(
+            connection, list(holders), *fields, max_jobs=_JOBS_PER_READ, max_bytes=_READ_BYTES
+        ):
+            if stored.data is not None:
+                yield ListedJob(job_id, holders[job_id], stored)
 
 
 def _list_new(connection: redis.Redis, queue: str, known: set[str]) -> dict[str, str | None]:
@@ -54,13 +58,3 @@ def _list_new(connection: redis.Redis, queue: str, known: set[str]) -> dict[str,
     held = queue_jobs.with_coalesced(connection, [*jobs.claimed, *jobs.running])
     holders |= dict.fromkeys(held)
     return {job_id: holder for job_id, holder in holders.items() if job_id not in known}
-
-
-def _read(connection: redis.Redis, holders: dict[str, str | None], fields: tuple[str, ...]) -> Iterator[ListedJob]:
-    ids = list(holders)
-    while ids:
-        some = queue_jobs.limit_by_bytes(connection, ids[:_JOBS_PER_READ], _READ_BYTES) or ids[:1]
-        ids = ids[len(some) :]
-        for job_id, stored in zip(some, queue_jobs.read_stored(connection, some, *fields), strict=True):
-            if stored.data is not None:
-                yield ListedJob(job_id, holders[job_id], stored)

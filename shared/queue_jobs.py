@@ -5,7 +5,7 @@ started, scheduled and failed jobs) and the lists of coalesced jobs. It changes 
 redis.RedisError.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Self
 
 import msgspec
@@ -240,6 +240,20 @@ def read_stored(connection: Any, job_ids: Sequence[str], *fields: str) -> list[S
     for number, job in zip(again, _read_stored(connection, [job_ids[one] for one in again], fields), strict=True):
         found[number] = job
     return found
+
+
+def iterate_stored(
+    connection: Any, job_ids: Sequence[str], *fields: str, max_jobs: int, max_bytes: int
+) -> Iterator[tuple[str, StoredJob]]:
+    """Yield each job's id and the job as `read_stored` has it.
+
+    At once at most `max_jobs` are read, and no more than hold `max_bytes` of data, but for one that is larger alone.
+    """
+    ids = job_ids
+    while ids:
+        some = limit_by_bytes(connection, ids[:max_jobs], max_bytes) or ids[:1]
+        ids = ids[len(some) :]
+        yield from zip(some, read_stored(connection, some, *fields), strict=True)
 
 
 def _read_stored(connection: Any, job_ids: Sequence[str], fields: Sequence[str]) -> list[StoredJob]:

@@ -46,11 +46,17 @@ _JOB_TIMEOUT_SECONDS: Final = 3600
 _FAILURE_SECONDS: Final = 30 * 86_400
 # A Job requires a connection even if it only builds its fields; nothing is ever sent over this one.
 _UNUSED: Final = redis.Redis()
+_DELIVERY_PREFIX: Final = "deliver-"
 
 
 def delivery_queue(handler: str) -> str:
     """Name the queue of a handler's deliveries."""
-    return f"deliver-{handler}"
+    return f"{_DELIVERY_PREFIX}{handler}"
+
+
+def handler_of(queue: str) -> str | None:
+    """Return the name of the handler whose deliveries a queue has; None for the queue of callbacks."""
+    return queue.removeprefix(_DELIVERY_PREFIX) if queue.startswith(_DELIVERY_PREFIX) else None
 
 
 # The first bytes of a job's data.

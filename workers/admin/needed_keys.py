@@ -4,7 +4,7 @@ Nothing is opened, so it says the same whatever keys this process has. It change
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import redis
@@ -57,7 +57,7 @@ def describe(counts: Mapping[str, int]) -> str:
 
 
 def _unit(name: str) -> str:
-    return "job" if name == queues.EXPAND or name.startswith(queues.delivery_queue("")) else "failure"
+    return "job" if name == queues.EXPAND or queues.handler_of(name) is not None else "failure"
 
 
 def iterate_jobs(connection: redis.Redis, *, max_of_each: int = 0) -> Iterator[SealedJob]:
@@ -69,7 +69,10 @@ def iterate_jobs(connection: redis.Redis, *, max_of_each: int = 0) -> Iterator[S
     for queue in (queues.EXPAND, *map(queues.delivery_queue, names)):
         jobs = queue_jobs.read_jobs(connection, queue, last_index=max_of_each - 1)
         held = queue_jobs.with_coalesced(connection, [*jobs.claimed, *jobs.running])
-        for job_id, stored in _read_jobs(connection, [*jobs.waiting, *jobs.scheduled_at, *held]):
+        ids = [*jobs.waiting, *jobs.scheduled_at, *held]
+        for job_id, stored in queue_jobs.iterate_stored(
+            connection, ids, max_jobs=_JOBS_PER_READ, max_bytes=_READ_BYTES
+        ):
             texts = (queues.decompress(stored.data or b""), *stored.present)
             needed = frozenset().union(*map(sealed_data.key_ids, texts))
             if needed:
@@ -92,10 +95,3 @@ def iterate_failures(connection: redis.Redis, *, max_of_each: int = 0) -> Iterat
                 needed = failure_fields.key_ids(failure_fields.SEALED, values, plain)
                 if needed:
                     yield SealedFailure(failure_list, failure_id, needed)
-
-
-def _read_jobs(connection: redis.Redis, ids: Sequence[str]) -> Iterator[tuple[str, queue_jobs.StoredJob]]:
-    while ids:
-        some = queue_jobs.limit_by_bytes(connection, ids[:_JOBS_PER_READ], _READ_BYTES) or ids[:1]
-        ids = ids[len(some) :]
-        yield from zip(some, queue_jobs.read_stored(connection, some), strict=True)

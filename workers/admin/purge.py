@@ -62,7 +62,7 @@ class Purger:
         self._remove_empty_queue = connection.register_script(scripts.load("admin/remove_empty_queue"))
 
     def prepare(self) -> None:
-        """Requeue what dead workers left running or claimed. Raises StillRunning if a job still runs, or may start.
+        """Requeue what dead workers left running or claimed. Raise StillRunning if a job still runs, or may start.
 
         What their handler had finished is in their completion journals, and is delivered to nobody again.
         """
@@ -170,10 +170,10 @@ def count_unread(connection: Any, queue: str, job_id: str) -> tuple[str, Counter
     names = ("items", "progress", "finished")
     items, settled, finished = connection.hmget(keys.job(job_id), names)
     progress_text = as_text(settled or progress.NOTHING)
-    if queue == queues.EXPAND:
+    handler = queues.handler_of(queue)
+    if handler is None:
         left = int(items or 0) - progress.count(progress_text)
         return progress_text, Counter({keys.counter("unknown", "dropped"): left})
-    handler = queue.removeprefix(queues.delivery_queue(""))
     positions = frozenset(range(int(items or 0))) - progress.parse(progress_text)
     delivered = len(positions & completion_journal.parse_finished(as_text(finished or b"")))
     outcomes: tuple[tuple[keys.DeliveryOutcome, int], ...]

@@ -40,7 +40,7 @@ class _Job(Struct, frozen=True):
 
     @property
     def handler(self) -> str | None:
-        return None if self.queue == queues.EXPAND else self.queue.removeprefix(queues.delivery_queue(""))
+        return queues.handler_of(self.queue)
 
     def text(self, name: str) -> str:
         return as_text(self.stored.values[_FIELDS.index(name)] or b"")
