@@ -33,7 +33,7 @@ def moving_stores(client: redis.Redis, search: NumberSearch) -> tuple[PersonStor
 def handler_stores(loaded: Settings, search: NumberSearch, *, resumes: bool = False) -> tuple[PersonStore, ...]:
     """Return the stores of the built-in handlers, whether CALLBACKS_HANDLERS names them now or not.
 
-    Raises ConfigurationError if their settings are wrong.
+    Raise ConfigurationError if their settings are wrong.
     """
     found: list[PersonStore] = [
         JsonlFiles(Path(loaded.jsonl_dir), search),
@@ -55,7 +55,7 @@ def spools(loaded: Settings, search: NumberSearch) -> tuple[PersonStore, ...]:
 def stores_to_read(loaded: Settings, client: redis.Redis, search: NumberSearch) -> tuple[PersonStore, ...]:
     """Return every store, in the direction in which events move: what moves meanwhile is read before or after it moved.
 
-    What waits is read twice, as it comes back from the failures if somebody replays them. Raises ConfigurationError.
+    What waits is read twice, as it comes back from the failures if somebody replays them. Raise ConfigurationError.
     """
     moving = moving_stores(client, search)
     return (*spools(loaded, search), *moving, moving[0], *handler_stores(loaded, search))

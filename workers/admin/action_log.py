@@ -95,7 +95,7 @@ class ActionLog:
     def start(self, action: Action, action_id: str = "") -> str:
         """Record that an action starts, and return its id: `action_id`, or a new one.
 
-        Raises AlreadyStarted if `action_id` is known, and redis.OutOfMemoryError while Redis is full.
+        Raise AlreadyStarted if `action_id` is known, and redis.OutOfMemoryError while Redis is full.
         """
         action_id = action_id or new_id()
         action = _sanitize(action)
